@@ -1,0 +1,3 @@
+"""PHIL files of the program, and recipes for users to copy."""
+
+from __future__ import annotations
