@@ -49,8 +49,9 @@ PYTHON
 
 find_dials() {
     local candidate path
-    for candidate in "${PYTHON:-}" python3 "${CONDA_PREFIX:-}/bin/python" /usr/bin/python3
-    do
+    local candidates=(python3 ${CONDA_PREFIX:+"$CONDA_PREFIX/bin/python3"} /usr/bin/python3)
+    [ -z "${PYTHON:-}" ] || candidates=("$PYTHON")
+    for candidate in "${candidates[@]}"; do
         path=$(command -v "$candidate") || continue
         if has_dials "$path"; then
             echo "$path"
@@ -67,10 +68,9 @@ can_apt() {
 }
 
 apt() {
-    local root=()
-    [ "$(id -u)" = 0 ] || root=(sudo)
-    logged "${root[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get -q -o DPkg::Lock::Timeout=600 "$@"
+    local command=(env DEBIAN_FRONTEND=noninteractive apt-get -q)
+    [ "$(id -u)" = 0 ] || command=(sudo "${command[@]}")
+    logged "${command[@]}" -o DPkg::Lock::Timeout=600 "$@"
 }
 
 if ! base=$(find_dials); then
@@ -93,8 +93,8 @@ if ! "$base" -c "import ensurepip" >>"$log" 2>&1; then
     apt install -y --no-install-recommends python3-venv
 fi
 
-# The location libtbx looks in is relative to sys.prefix, which a virtual environment
-# changes: the second word is that location, or nothing where libtbx needs no link.
+# libtbx looks for its build below sys.prefix, which a virtual environment changes: the
+# last word is that location, or nothing where libtbx does not depend on sys.prefix.
 read -r version numpy_major libtbx_build < <("$base" - 2>>"$log" <<'PYTHON'
 import os
 import sys
@@ -125,15 +125,36 @@ if [ -n "$libtbx_build" ] && [ ! -e "$venv/$libtbx_build" ]; then
     ln -sfn "$prefix/$libtbx_build" "$venv/$libtbx_build"
 fi
 
-constraints=()
+# Debian gives its h5py another name, so that pip would install a second one; dxtbx can
+# read NeXus files only through the h5py that shares its HDF5 library.
+logged "$venv/bin/python" - <<'PYTHON'
+import importlib.metadata
+import sysconfig
+from pathlib import Path
+
+import h5py
+
+try:
+    importlib.metadata.version("h5py")
+except importlib.metadata.PackageNotFoundError:
+    version = h5py.__version__
+    site = Path(sysconfig.get_path("purelib"))
+    folder = site / f"h5py-{version}.dist-info"
+    folder.mkdir(exist_ok=True)
+    text = f"Metadata-Version: 2.1\nName: h5py\nVersion: {version}\n"
+    (folder / "METADATA").write_text(text)
+    (folder / "RECORD").write_text("")
+    (folder / "INSTALLER").write_text("make env\n")
+PYTHON
+
+pip=("$venv/bin/python" -m pip install --disable-pip-version-check --no-input)
 requirements=("setuptools>=64" wheel)
 if [ "$numpy_major" = 1 ]; then
-    constraints=(-c constraints-debian.txt)
+    pip+=(-c constraints-debian.txt)
     requirements+=("coverage>=7")
 fi
-pip=("$venv/bin/python" -m pip install --disable-pip-version-check --no-input)
-logged "${pip[@]}" "${constraints[@]}" "${requirements[@]}"
-logged "${pip[@]}" "${constraints[@]}" --no-build-isolation -e ".[test]"
+logged "${pip[@]}" "${requirements[@]}"
+logged "${pip[@]}" --no-build-isolation -e ".[test]"
 logged "$venv/bin/python" -c "import dxtbx, iotbx.phil, numba, diffuse_core.plugins"
 
 rm "$unfinished"
