@@ -1,0 +1,236 @@
+"""From dxtbx objects to the arrays of the numeric layer, and nothing else.
+
+q_lab = S R(datum axis, phi) F A hkl: S setting rotation, F fixed rotation, A = U B at
+the image (`get_A_at_scan_point(i)` is the start of image i and holds no rotation of
+the goniometer). A still's A is in the laboratory frame already.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+from dials.array_family import flex  # noqa: F401  (registers the flex types)
+from dxtbx import flumpy
+from scitbx import matrix
+
+from diffuse_core.compat import oscillation_width
+from diffuse_core.errors import InputError
+from diffuse_core.geometry import BeamGeometry, PanelGeometry
+from diffuse_core.integrate import Readout
+from diffuse_core.models import Image
+
+logger = logging.getLogger("dials.diffuse")
+
+
+def is_still(experiment) -> bool:
+    """True if the crystal doesn't rotate during an image."""
+    return experiment.goniometer is None or oscillation_width(experiment.scan) == 0.0
+
+
+def setups_of(experiments) -> tuple[int, ...]:
+    """Index of the pair (detector, beam) of each experiment, in order of appearance."""
+    seen: list[tuple] = []
+    result = []
+    for experiment in experiments:
+        for i, (detector, beam) in enumerate(seen):
+            if detector is experiment.detector and beam is experiment.beam:
+                break
+            if detector == experiment.detector and beam == experiment.beam:
+                break
+        else:
+            i = len(seen)
+            seen.append((experiment.detector, experiment.beam))
+        result.append(i)
+    return tuple(result)
+
+
+def beam_geometry(beam) -> BeamGeometry:
+    """The beam; its mean direction if it varies along the scan."""
+    return BeamGeometry(
+        wavelength=beam.get_wavelength(),
+        s0=tuple(beam.get_s0()),
+        polarization_normal=tuple(beam.get_polarization_normal()),
+        polarization_fraction=beam.get_polarization_fraction(),
+    )
+
+
+def panel_geometry(experiment, setup: int, index: int) -> PanelGeometry:
+    """One panel of an experiment, computed in float64, stored as float32."""
+    panel = experiment.detector[index]
+    beam = beam_geometry(experiment.beam)
+    n_fast, n_slow = panel.get_image_size()
+    slow, fast = np.mgrid[0:n_slow, 0:n_fast] + 0.5
+    centres = np.column_stack([fast.ravel(), slow.ravel()])
+    on_panel = panel.pixel_to_millimeter(flumpy.vec_from_numpy(centres))
+    xyz = flumpy.to_numpy(panel.get_lab_coord(on_panel)).reshape(n_slow, n_fast, 3)
+    distance = np.linalg.norm(xyz, axis=2)
+    direction = xyz / distance[..., None]
+    normal = np.array(panel.get_normal())
+    return PanelGeometry(
+        setup=setup,
+        index=index,
+        shape=(n_slow, n_fast),
+        pixel_size=tuple(panel.get_pixel_size()),
+        beam=beam,
+        sensor_mu=panel.get_mu(),
+        sensor_thickness=panel.get_thickness(),
+        s=(direction / beam.wavelength - np.array(beam.s0)).astype(np.float32),
+        cos_incidence=np.abs(direction @ normal).astype(np.float32),
+        distance=distance.astype(np.float32),
+    )
+
+
+def readouts(experiment) -> list[Readout]:
+    """How raw values of each panel become photons."""
+    return [Readout(p.get_pedestal(), p.get_gain()) for p in experiment.detector]
+
+
+def image_of(experiment, number: int, index: int, part=(0.5, 1.0)) -> Image:
+    """The orientation of one image, without its pixels.
+
+    Args:
+        experiment: dxtbx Experiment.
+        number: Its index in the run.
+        index: 0-based index in the experiment's image set.
+        part: Where in the image's rotation width (0 start, 1 end) the orientation is
+            wanted, and which share of the width it stands for.
+    """
+    where, share = part
+    crystal = experiment.crystal
+    exposure = exposure_time(experiment, index)
+    if is_still(experiment):
+        setting = _square(crystal.get_A())
+        return Image(
+            experiment=number,
+            index=index,
+            phi=0.0,
+            width=0.0,
+            exposure=exposure,
+            to_hkl=np.linalg.inv(setting),
+            s_shift=np.zeros(3),
+            axis=np.zeros(3),
+        )
+    scan, goniometer = experiment.scan, experiment.goniometer
+    z = index + where
+    phi = scan.get_angle_from_array_index(scan.get_array_range()[0] + z)
+    a = _at(
+        crystal.num_scan_points, z, crystal.get_A_at_scan_point, crystal.get_A, (3, 3)
+    )
+    setting = _at(
+        goniometer.num_scan_points,
+        z,
+        goniometer.get_setting_rotation_at_scan_point,
+        goniometer.get_setting_rotation,
+        (3, 3),
+    )
+    fixed = _square(goniometer.get_fixed_rotation())
+    datum = matrix.col(goniometer.get_rotation_axis_datum())
+    rotation = _square(datum.axis_and_angle_as_r3_rotation_matrix(phi, deg=True))
+    beam = experiment.beam
+    s0 = _at(beam.num_scan_points, z, beam.get_s0_at_scan_point, beam.get_s0, (3,))
+    return Image(
+        experiment=number,
+        index=index,
+        phi=phi,
+        width=oscillation_width(scan) * share,
+        exposure=exposure,
+        to_hkl=np.linalg.inv(setting @ rotation @ fixed @ a),
+        s_shift=np.array(beam.get_s0()) - s0,
+        axis=_square(crystal.get_U()).T @ fixed.T @ np.array(datum.elems),
+    )
+
+
+def exposure_time(experiment, index: int) -> float:
+    """Exposure time of an image (s); 1 where the file doesn't tell it."""
+    scan = experiment.scan
+    if scan is None:
+        return 1.0
+    times = scan.get_exposure_times()
+    return times[index] if index < len(times) and times[index] > 0 else 1.0
+
+
+def lacks_exposure(experiments) -> bool:
+    """True if some image has no exposure time."""
+    return any(
+        e.scan is None or min(e.scan.get_exposure_times(), default=0.0) <= 0
+        for e in experiments
+    )
+
+
+def read_image(experiment, index: int) -> tuple[tuple, tuple]:
+    """Raw values and what may be used of them.
+
+    Returns:
+        Per panel: raw values (n_slow, n_fast), int32, float32 or float64; bool mask:
+        trusted range, untrusted areas, mask of the format and of the .expt, shadows.
+
+    Raises:
+        InputError: The image can't be read.
+    """
+    images = experiment.imageset
+    try:
+        raw = images.get_raw_data(index)
+        mask = images.get_mask(index)
+    except Exception as error:
+        raise InputError(
+            f"Image {index + 1} of the experiment, {images.get_path(index)}, can't be "
+            f"read ({type(error).__name__}: {error}): restore it, or leave it out with "
+            "input.image_range."
+        ) from error
+    return (
+        tuple(flumpy.to_numpy(panel) for panel in raw),
+        tuple(flumpy.to_numpy(panel) for panel in mask),
+    )
+
+
+def laue_group(space_group):
+    """cctbx space group of the Laue class: point group with inversion."""
+    return space_group.build_derived_laue_group()
+
+
+def to_asymmetric_unit(space_group, index: np.ndarray) -> np.ndarray:
+    """(n, 3) int64: one representative of each set of Laue-equivalent grid points.
+
+    The conditions of the asymmetric unit are homogeneous, so they hold for voxel
+    indices (n steps per Miller index) as they do for Miller indices.
+
+    Args:
+        space_group: cctbx space group; its Laue class is applied.
+        index: (n, 3) integer voxel indices; the steps of axes that the group mixes
+            must be equal.
+    """
+    from cctbx import miller
+
+    index = np.ascontiguousarray(index, np.int32)
+    flexed = flex.miller_index(
+        *(flex.int(np.ascontiguousarray(index[:, i])) for i in range(3))
+    )
+    miller.map_to_asu(laue_group(space_group).type(), False, flexed)
+    return np.array(flexed.as_vec3_double(), dtype=float).reshape(-1, 3).astype(np.int64)
+
+
+def mixed_axes(space_group) -> set[tuple[int, int]]:
+    """Pairs of index axes that the Laue group turns into one another."""
+    pairs = set()
+    for operator in laue_group(space_group).all_ops():
+        r = np.array(operator.r().as_double()).reshape(3, 3)
+        pairs |= {
+            (min(i, j), max(i, j)) for i, j in zip(*np.nonzero(r), strict=True) if i != j
+        }
+    return pairs
+
+
+def _square(nine) -> np.ndarray:
+    return np.array(nine, float).reshape(3, 3)
+
+
+def _at(n_points: int, z: float, at_point, static, shape) -> np.ndarray:
+    """A model's value at z images into the scan, linear between scan points."""
+    if n_points < 2:
+        return np.array(static(), float).reshape(shape)
+    i = min(max(int(z), 0), n_points - 2)
+    w = z - i
+    return (1 - w) * np.array(at_point(i), float).reshape(shape) + w * np.array(
+        at_point(i + 1), float
+    ).reshape(shape)

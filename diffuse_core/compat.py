@@ -1,0 +1,56 @@
+"""The one place for what differs between DIALS 3.12 and the current release."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from dxtbx.model.experiment_list import ExperimentListFactory
+
+
+def load_experiments(path: str, check_format: bool):
+    """ExperimentList of a file written by either generation of dxtbx.
+
+    dxtbx 3.18 and newer keep the data of a scan under "properties"; older readers
+    want them at the top level of the scan.
+    """
+    try:
+        return ExperimentListFactory.from_json_file(path, check_format=check_format)
+    except KeyError:
+        pass
+    with open(path) as file:
+        document = json.load(file)
+    for scan in document.get("scan", []):
+        properties = scan.pop("properties", None)
+        if properties is None:
+            continue
+        first, last = scan["image_range"]
+        n = last - first + 1
+        start = list(properties["oscillation"])
+        if "oscillation_width" in properties:
+            width = properties["oscillation_width"][0]
+        else:
+            width = start[1] - start[0]
+        scan["oscillation"] = [start[0], width]
+        scan["exposure_time"] = list(properties.get("exposure_time", [0.0] * n))
+        scan["epochs"] = list(properties.get("epochs", [0.0] * n))
+    directory = os.path.dirname(os.path.abspath(path))
+    return ExperimentListFactory.from_dict(
+        document, check_format=check_format, directory=directory
+    )
+
+
+def oscillation_width(scan) -> float:
+    """Rotation width of an image (deg); 0 for stills and scans without rotation."""
+    if scan is None or (
+        hasattr(scan, "has_property") and not scan.has_property("oscillation")
+    ):
+        return 0.0
+    return scan.get_oscillation()[1]
+
+
+def dials_version() -> str:
+    """Version of DIALS (Debian's package metadata does not tell it)."""
+    from dials.util.version import dials_version as version
+
+    return version()

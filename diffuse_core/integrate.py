@@ -1,0 +1,379 @@
+"""From images to observations: one block at a time, with model instances.
+
+`Integrator` holds what is the same for all images of a setup (geometry, masks,
+response, background) and passes pixels to the compiled kernel, tile by tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from diffuse_core import kernels
+from diffuse_core.errors import PluginError
+from diffuse_core.geometry import PanelGeometry
+from diffuse_core.grid import keys_of
+from diffuse_core.models import (
+    BackgroundModel,
+    CorrectionModel,
+    Image,
+    LatticeRegion,
+    Mapper,
+    MaskModel,
+)
+from diffuse_core.observations import combine_rows
+
+TILE = 64
+LARGEST_BOX = 2_000_000
+CHUNK = 8
+_NONE2 = np.empty((0, 0), np.float32)
+_NONE3 = np.empty((0, 0, 0), np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Models:
+    """The models of a run."""
+
+    masks: Sequence[MaskModel]
+    corrections: Sequence[CorrectionModel]
+    backgrounds: Sequence[BackgroundModel]
+    mapper: Mapper
+
+
+@dataclass(frozen=True, eq=False)
+class Exposure:
+    """An image as it is read: `Image.counts` filled, and what may be used of it.
+
+    Attributes:
+        image: The image.
+        sub_images: The image at the middles of equal parts of its rotation width;
+            one, the image itself, without oversampling.
+        usable: Per panel, (n_slow, n_fast) bool: trusted range and the format's mask.
+    """
+
+    image: Image
+    sub_images: tuple[Image, ...]
+    usable: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Readout:
+    """How raw values become photons: (raw - pedestal) / gain, per panel."""
+
+    pedestal: float
+    gain: float
+
+
+@dataclass(frozen=True, eq=False)
+class PanelSetup:
+    """What is the same for all images of one panel of one setup."""
+
+    geometry: PanelGeometry
+    readout: Readout
+    mask: np.ndarray
+    response: np.ndarray
+    background: np.ndarray
+    variance: np.ndarray
+
+
+def prepare_panel(
+    geometry: PanelGeometry, readout: Readout, models: Models
+) -> PanelSetup:
+    """The panel's masks ANDed, responses multiplied, backgrounds added.
+
+    Raises:
+        PluginError: A model returns an array of the wrong shape, or a response that
+            isn't finite and above 0 in a pixel that the masks keep.
+    """
+    mask = np.ones(geometry.shape, bool)
+    for model in models.masks:
+        one = model.panel_mask(geometry)
+        if one is not None:
+            mask &= _checked(model, one, geometry.shape).astype(bool)
+    response = np.ones(geometry.shape, np.float32)
+    for model in models.corrections:
+        one = model.panel_response(geometry)
+        response *= _positive(model, one, geometry, mask)
+    mean = variance = _NONE2
+    for model in models.backgrounds:
+        m, v = model.panel_background(geometry, response)
+        if np.any(m) or np.any(v):
+            if mean is _NONE2:
+                mean = np.zeros(geometry.shape, np.float32)
+                variance = np.zeros(geometry.shape, np.float32)
+            mean += _checked(model, m, geometry.shape)
+            variance += _checked(model, v, geometry.shape)
+    return PanelSetup(replace(geometry), readout, mask, response, mean, variance)
+
+
+class Integrator:
+    """Sums the pixels of blocks into observations.
+
+    Args:
+        models: The models of the run.
+        panels_of: setup -> its panels, ready for use.
+    """
+
+    def __init__(
+        self, models: Models, panels_of: Callable[[int], Sequence[PanelSetup]]
+    ) -> None:
+        self.models = models
+        self.panels_of = panels_of
+
+    def integrate_block(
+        self, setup: int, exposures: Iterable[Exposure]
+    ) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+        """Observations of one block and what was counted on the way.
+
+        Args:
+            setup: Setup of the block's experiment.
+            exposures: The images; they are read as they are needed, at most `CHUNK`
+                at a time.
+
+        Returns:
+            Columns of `Observations` and {"images", "pixels" (looked at), "used"}.
+        """
+        panels = self.panels_of(setup)
+        keys, panel_index, sums = [], [], []
+        tally = {"images": 0, "pixels": 0, "used": 0}
+        for chunk in _chunks(exposures, CHUNK):
+            tally["images"] += len(chunk)
+            for panel in panels:
+                p = panel.geometry.index
+                tally["pixels"] += len(chunk) * panel.mask.size
+                for index, values in self._panel(panel, chunk):
+                    keys.append(index)
+                    panel_index.append(np.full(len(index), p, np.int16))
+                    sums.append(values)
+                    tally["used"] += round(float(values[:, 1].sum()))
+        if not keys:
+            keys, panel_index = [np.empty(0, np.int64)], [np.empty(0, np.int16)]
+            sums = [np.empty((0, len(kernels.COLUMNS)))]
+        return (
+            combine_rows(
+                np.concatenate(keys), np.concatenate(panel_index), np.concatenate(sums)
+            ),
+            tally,
+        )
+
+    def _panel(self, panel: PanelSetup, chunk: list[Exposure]):
+        geometry = panel.geometry
+        p = geometry.index
+        images = [e.image for e in chunk]
+        counts = np.stack([image.counts[p] for image in images])
+        usable = np.stack([self._image_mask(e, panel) for e in chunk])
+        scale, image_response = self._image_response(images, panel)
+        image_background, image_variance = self._image_background(images, panel)
+        regions = pack_regions(
+            [
+                [r for m in self.models.masks for r in m.lattice_regions(image)]
+                for image in images
+            ]
+        )
+        time = np.array([image.exposure for image in images])
+        readout = np.array([panel.readout.pedestal, panel.readout.gain])
+        affine = [
+            [self.models.mapper.affine(sub) for sub in e.sub_images] for e in chunk
+        ]
+        shared = (
+            panel.response,
+            image_response,
+            scale,
+            panel.background,
+            panel.variance,
+            image_background,
+            image_variance,
+            time,
+            readout,
+        )
+        if affine[0][0] is None:
+            yield from self._general(panel, images, counts, usable, regions, shared)
+            return
+        phi = np.array([[sub.phi for sub in e.sub_images] for e in chunk])
+        affine = np.array(affine, float)
+        sub_pixels = np.array(self.models.mapper.oversample[:2], np.int64)
+        for tile, box in _tiles(geometry, affine, sub_pixels):
+            sums = np.zeros((*(box[1] - box[0] + 1), len(kernels.COLUMNS)))
+            kernels.accumulate_tile(
+                counts,
+                usable,
+                panel.mask,
+                geometry.s,
+                *shared,
+                affine,
+                phi,
+                sub_pixels,
+                regions,
+                tile,
+                box,
+                sums,
+            )
+            index, values = kernels.rows_of_box(sums, box)
+            if len(index):
+                yield keys_of(index), values
+
+    def _general(self, panel, images, counts, usable, regions, shared):
+        """The path of mappings that aren't affine: keys from the mapper, one sort."""
+        response, image_response, scale, mean, variance, i_mean, i_var, time, ro = shared
+        geometry = panel.geometry
+        keep = np.empty(counts.shape, bool)
+        kernels.keep_pixels(panel.mask, usable, geometry.s, regions, keep)
+        zero = np.zeros(geometry.shape, np.float32)
+        for i, image in enumerate(images):
+            voxels = _checked(
+                self.models.mapper,
+                self.models.mapper.voxels(image, geometry),
+                geometry.shape,
+            )
+            where = np.nonzero(keep[i] & (voxels >= 0))
+            y, x = where
+            e = response[where] * scale[i]
+            if len(image_response):
+                e = e * image_response[i][where]
+            b = (mean if mean.size else zero)[where] * time[i]
+            v = (variance if variance.size else zero)[where] * time[i] ** 2
+            if len(i_mean):
+                b = b + i_mean[i][where] * time[i]
+                v = v + i_var[i][where] * time[i] ** 2
+            n = (counts[i][where] - ro[0]) / ro[1]
+            s = np.linalg.norm(geometry.s[where], axis=-1)
+            ones = np.ones(len(n))
+            rows = np.column_stack(
+                [n, ones, e, b, v, ones * image.phi, x + 0.5, y + 0.5, s]
+            )
+            if len(rows):
+                yield voxels[where], rows
+
+    def _image_mask(self, exposure: Exposure, panel: PanelSetup) -> np.ndarray:
+        usable = exposure.usable[panel.geometry.index]
+        for model in self.models.masks:
+            one = model.image_mask(exposure.image, panel.geometry)
+            if one is not None:
+                usable = usable & _checked(model, one, panel.geometry.shape).astype(bool)
+        return usable
+
+    def _image_response(self, images, panel):
+        geometry = panel.geometry
+        scale = np.array([image.exposure for image in images], float)
+        arrays = _NONE3
+        for i, image in enumerate(images):
+            for model in self.models.corrections:
+                one = model.image_response(image, geometry)
+                if np.ndim(one) == 0:
+                    scale[i] *= _positive(model, one, geometry, panel.mask)
+                    continue
+                if not len(arrays):
+                    arrays = np.ones((len(images), *geometry.shape), np.float32)
+                arrays[i] *= _positive(model, one, geometry, panel.mask)
+        return scale, arrays
+
+    def _image_background(self, images, panel):
+        shape = panel.geometry.shape
+        mean = variance = _NONE3
+        for i, image in enumerate(images):
+            for model in self.models.backgrounds:
+                m, v = model.image_background(image, panel.geometry, panel.response)
+                if not (np.any(m) or np.any(v)):
+                    continue
+                if not len(mean):
+                    mean = np.zeros((len(images), *shape), np.float32)
+                    variance = np.zeros((len(images), *shape), np.float32)
+                mean[i] += _checked(model, m, shape)
+                variance[i] += _checked(model, v, shape)
+        return mean, variance
+
+
+def pack_regions(per_image: Sequence[Sequence[LatticeRegion]]) -> tuple:
+    """Lattice regions as the arrays of the kernel, padded to equal numbers.
+
+    Args:
+        per_image: The regions of each image of a chunk.
+
+    Returns:
+        affine (n_images, n, 3, 4), b (n, 3, 3), its inverse, axis (n_images, n, 3),
+        size (n_images, n, 6), rotations (n, m, 3, 3), translations (n, m, 3), number
+        of operators (n,), denominator (n,).
+    """
+    n_images, n = len(per_image), len(per_image[0])
+    if any(len(regions) != n for regions in per_image):
+        raise PluginError(
+            "A mask returned different numbers of lattice regions for the images of "
+            "one block; it must return the same number for each."
+        )
+    n_op = np.array([len(r.rotations) for r in per_image[0]], np.int64)
+    most = int(n_op.max()) if n else 0
+    affine = np.zeros((n_images, n, 3, 4))
+    axis = np.zeros((n_images, n, 3))
+    size = np.zeros((n_images, n, 6))
+    b = np.zeros((n, 3, 3))
+    rotations = np.zeros((n, most, 3, 3), np.int64)
+    translations = np.zeros((n, most, 3), np.int64)
+    denominator = np.ones(n, np.int64)
+    for i, regions in enumerate(per_image):
+        for j, r in enumerate(regions):
+            affine[i, j], axis[i, j] = r.affine, r.axis
+            squares = np.square([*r.radial, *r.tangential, r.floor])
+            size[i, j] = [*squares, r.half_width]
+            if i == 0:
+                b[j] = r.b
+                rotations[j, : n_op[j]] = r.rotations
+                translations[j, : n_op[j]] = r.translations
+                denominator[j] = r.denominator
+    inverse_b = np.linalg.inv(b) if n else b
+    return affine, b, inverse_b, axis, size, rotations, translations, n_op, denominator
+
+
+def _tiles(geometry: PanelGeometry, affine: np.ndarray, sub_pixels: np.ndarray):
+    n_slow, n_fast = geometry.shape
+    waiting = [
+        (y, min(y + TILE, n_slow), x, min(x + TILE, n_fast))
+        for y in range(0, n_slow, TILE)
+        for x in range(0, n_fast, TILE)
+    ][::-1]
+    while waiting:
+        tile = waiting.pop()
+        box = kernels.tile_box(geometry.s, affine, sub_pixels, *tile)
+        y0, y1, x0, x1 = tile
+        if np.prod(box[1] - box[0] + 1.0) > LARGEST_BOX and (y1 - y0) * (x1 - x0) > 1:
+            if y1 - y0 >= x1 - x0:
+                middle = (y0 + y1) // 2
+                waiting += [(middle, y1, x0, x1), (y0, middle, x0, x1)]
+            else:
+                middle = (x0 + x1) // 2
+                waiting += [(y0, y1, middle, x1), (y0, y1, x0, middle)]
+            continue
+        yield tile, box
+
+
+def _chunks(items: Iterable, size: int):
+    chunk = []
+    for item in items:
+        chunk.append(item)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _checked(model, values, shape: tuple[int, int]) -> np.ndarray:
+    values = np.asarray(values)
+    if values.ndim and values.shape != shape:
+        raise PluginError(
+            f"The model {type(model).__name__} returned an array of shape "
+            f"{values.shape} for a panel of shape {shape}."
+        )
+    return values
+
+
+def _positive(model, values, geometry: PanelGeometry, mask: np.ndarray):
+    values = _checked(model, values, geometry.shape).astype(np.float32)
+    seen = values[mask] if values.ndim else values
+    if not (np.isfinite(seen).all() and (seen > 0).all()):
+        raise PluginError(
+            f"The correction {type(model).__name__} returned a response that is not "
+            f"finite and above 0 on panel {geometry.index}: mask those pixels instead."
+        )
+    return values if values.ndim == 0 else np.where(mask, values, np.float32(1.0))

@@ -1,0 +1,317 @@
+"""Compiled loops over pixels: masks, voxel and sums in one pass, no temporaries.
+
+Every function works on one tile of one panel and all images of a chunk. A tile falls
+into a small box of the grid, so its sums stay in the processor's cache.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+COLUMNS = (
+    "counts",
+    "pixels",
+    "exposure",
+    "background",
+    "background_variance",
+    "phi",
+    "x",
+    "y",
+    "s",
+)
+"""Columns of the sums; the last four are weighted by pixels until divided."""
+
+
+@njit(cache=True)
+def _absent(h, k, l, rotations, translations, n_operators, denominator):
+    for o in range(n_operators):
+        r = rotations[o]
+        if (
+            h * r[0, 0] + k * r[1, 0] + l * r[2, 0] == h
+            and h * r[0, 1] + k * r[1, 1] + l * r[2, 1] == k
+            and h * r[0, 2] + k * r[1, 2] + l * r[2, 2] == l
+        ):
+            t = translations[o]
+            if (h * t[0] + k * t[1] + l * t[2]) % denominator != 0:
+                return True
+    return False
+
+
+@njit(cache=True)
+def in_region(sx, sy, sz, a, b, inverse_b, axis, size, rot, trans, n_op, denominator):
+    """True if the pixel lies in a `LatticeRegion` (see there for the rule).
+
+    Args:
+        sx, sy, sz: s of the pixel (1/A).
+        a: (3, 4) float64: s to fractional hkl.
+        b, inverse_b: (3, 3) float64: hkl to Cartesian, and back.
+        axis: (3,) float64: rotation axis, Cartesian.
+        size: (6,) float64: r0^2, r1^2, t0^2, t1^2, floor^2, half width (rad).
+        rot, trans, n_op, denominator: operators that make points absent.
+    """
+    h0 = a[0, 0] * sx + a[0, 1] * sy + a[0, 2] * sz + a[0, 3]
+    h1 = a[1, 0] * sx + a[1, 1] * sy + a[1, 2] * sz + a[1, 3]
+    h2 = a[2, 0] * sx + a[2, 1] * sy + a[2, 2] * sz + a[2, 3]
+    cx = b[0, 0] * h0 + b[0, 1] * h1 + b[0, 2] * h2
+    cy = b[1, 0] * h0 + b[1, 1] * h1 + b[1, 2] * h2
+    cz = b[2, 0] * h0 + b[2, 1] * h1 + b[2, 2] * h2
+    c2 = cx * cx + cy * cy + cz * cz
+    if c2 == 0.0:
+        return True
+    radial2 = size[0] + size[1] * c2
+    tangential2 = size[2] + size[3] * c2
+    half = size[5]
+    vx = axis[1] * cz - axis[2] * cy
+    vy = axis[2] * cx - axis[0] * cz
+    vz = axis[0] * cy - axis[1] * cx
+    v2 = vx * vx + vy * vy + vz * vz
+    # the path of the pixel in index space: looked at in steps of half an index or less
+    w0 = half * (inverse_b[0, 0] * vx + inverse_b[0, 1] * vy + inverse_b[0, 2] * vz)
+    w1 = half * (inverse_b[1, 0] * vx + inverse_b[1, 1] * vy + inverse_b[1, 2] * vz)
+    w2 = half * (inverse_b[2, 0] * vx + inverse_b[2, 1] * vy + inverse_b[2, 2] * vz)
+    n = int(4.0 * max(abs(w0), max(abs(w1), abs(w2)))) + 1
+    for step in range(-n, n + 1):
+        f = step / n
+        p0 = math.floor(h0 + f * w0 + 0.5)
+        p1 = math.floor(h1 + f * w1 + 0.5)
+        p2 = math.floor(h2 + f * w2 + 0.5)
+        d0 = h0 - p0
+        d1 = h1 - p1
+        d2 = h2 - p2
+        dx = b[0, 0] * d0 + b[0, 1] * d1 + b[0, 2] * d2
+        dy = b[1, 0] * d0 + b[1, 1] * d1 + b[1, 2] * d2
+        dz = b[2, 0] * d0 + b[2, 1] * d1 + b[2, 2] * d2
+        if half > 0.0 and v2 > 0.0:
+            t = -(dx * vx + dy * vy + dz * vz) / v2
+            t = min(half, max(-half, t))
+            dx += t * vx
+            dy += t * vy
+            dz += t * vz
+            d0 += t / half * w0
+            d1 += t / half * w1
+            d2 += t / half * w2
+        inside = d0 * d0 + d1 * d1 + d2 * d2 < size[4]
+        if not inside and radial2 > 0.0 and tangential2 > 0.0:
+            along = dx * cx + dy * cy + dz * cz
+            along2 = along * along / c2
+            across2 = dx * dx + dy * dy + dz * dz - along2
+            inside = along2 / radial2 + across2 / tangential2 < 1.0
+        if inside and not _absent(
+            int(p0), int(p1), int(p2), rot, trans, n_op, denominator
+        ):
+            return True
+    return False
+
+
+@njit(cache=True)
+def _keep(i, y, x, static, usable, s, regions):
+    if not (static[y, x] and usable[i, y, x]):
+        return False
+    affine, b, inverse_b, axis, size, rot, trans, n_op, denominator = regions
+    for r in range(affine.shape[1]):
+        if in_region(
+            s[y, x, 0],
+            s[y, x, 1],
+            s[y, x, 2],
+            affine[i, r],
+            b[r],
+            inverse_b[r],
+            axis[i, r],
+            size[i, r],
+            rot[r],
+            trans[r],
+            n_op[r],
+            denominator[r],
+        ):
+            return False
+    return True
+
+
+@njit(cache=True)
+def keep_pixels(static, usable, s, regions, out):
+    """Writes which pixels of a panel count into `out` (n_images, n_slow, n_fast)."""
+    for i in range(out.shape[0]):
+        for y in range(out.shape[1]):
+            for x in range(out.shape[2]):
+                out[i, y, x] = _keep(i, y, x, static, usable, s, regions)
+
+
+@njit(cache=True)
+def tile_box(s, affine, sub_pixels, y0, y1, x0, x1):
+    """(2, 3) int64: lowest and highest voxel index that the tile can reach."""
+    low = np.array([np.inf, np.inf, np.inf])
+    high = -low
+    for y in range(y0, y1):
+        for x in range(x0, x1):
+            for c in range(3):
+                v = s[y, x, c]
+                low[c] = min(low[c], v)
+                high[c] = max(high[c], v)
+    if sub_pixels[0] > 1 or sub_pixels[1] > 1:
+        margin = (high - low) / max(1, min(y1 - y0, x1 - x0) - 1)
+        low -= margin
+        high += margin
+    box = np.empty((2, 3), np.int64)
+    for g in range(3):
+        lowest, highest = np.inf, -np.inf
+        for i in range(affine.shape[0]):
+            for j in range(affine.shape[1]):
+                a = affine[i, j, g]
+                below = a[3]
+                above = a[3]
+                for c in range(3):
+                    below += min(a[c] * low[c], a[c] * high[c])
+                    above += max(a[c] * low[c], a[c] * high[c])
+                lowest = min(lowest, below)
+                highest = max(highest, above)
+        box[0, g] = math.floor(lowest + 0.5)
+        box[1, g] = math.floor(highest + 0.5)
+    return box
+
+
+@njit(cache=True)
+def _slope(s, y, x, c, along_x):
+    """d s[c] per pixel along fast or slow, one-sided at the panel's edge."""
+    n = s.shape[1] if along_x else s.shape[0]
+    p = x if along_x else y
+    lo = max(p - 1, 0)
+    hi = min(p + 1, n - 1)
+    if hi == lo:
+        return 0.0
+    if along_x:
+        return (s[y, hi, c] - s[y, lo, c]) / (hi - lo)
+    return (s[hi, x, c] - s[lo, x, c]) / (hi - lo)
+
+
+@njit(cache=True)
+def accumulate_tile(
+    counts,
+    usable,
+    static,
+    s,
+    response,
+    image_response,
+    scale,
+    background,
+    variance,
+    image_background,
+    image_variance,
+    time,
+    readout,
+    affine,
+    phi,
+    sub_pixels,
+    regions,
+    tile,
+    box,
+    sums,
+):
+    """Adds the pixels of a tile to `sums`.
+
+    Args:
+        counts: (n_images, n_slow, n_fast): raw values.
+        usable: (n_images, n_slow, n_fast) bool.
+        static: (n_slow, n_fast) bool: product of the masks of the panel.
+        s: (n_slow, n_fast, 3) float32, 1/A.
+        response: (n_slow, n_fast) float32.
+        image_response: (n_images, n_slow, n_fast) float32, or (0, 0, 0).
+        scale: (n_images,) float64: exposure time times scalar responses (s).
+        background, variance: (n_slow, n_fast) float32 per s and per s^2, or (0, 0).
+        image_background, image_variance: (n_images, n_slow, n_fast), or (0, 0, 0).
+        time: (n_images,) float64: exposure time (s).
+        readout: (2,) float64: pedestal and gain; photons = (raw - pedestal) / gain.
+        affine: (n_images, n_rotation, 3, 4) float64: s to voxel index.
+        phi: (n_images, n_rotation) float64: deg.
+        sub_pixels: (2,) int64: sub-divisions along fast and slow.
+        regions: packed `LatticeRegion`s, see `integrate.pack_regions`.
+        tile: y0, y1, x0, x1.
+        box: (2, 3) int64 of `tile_box`.
+        sums: (n0, n1, n2, 9) float64: `COLUMNS` for the box.
+    """
+    y0, y1, x0, x1 = tile
+    n_rotation = affine.shape[1]
+    n_x, n_y = sub_pixels[0], sub_pixels[1]
+    share = 1.0 / (n_rotation * n_x * n_y)
+    has_image_response = image_response.shape[0] > 0
+    has_background = background.shape[0] > 0
+    has_image_background = image_background.shape[0] > 0
+    for i in range(counts.shape[0]):
+        for y in range(y0, y1):
+            for x in range(x0, x1):
+                if not _keep(i, y, x, static, usable, s, regions):
+                    continue
+                n = (counts[i, y, x] - readout[0]) / readout[1]
+                e = response[y, x] * scale[i]
+                if has_image_response:
+                    e *= image_response[i, y, x]
+                b = 0.0
+                v = 0.0
+                if has_background:
+                    b = background[y, x] * time[i]
+                    v = variance[y, x] * time[i] * time[i]
+                if has_image_background:
+                    b += image_background[i, y, x] * time[i]
+                    v += image_variance[i, y, x] * time[i] * time[i]
+                px = s[y, x, 0]
+                py = s[y, x, 1]
+                pz = s[y, x, 2]
+                length = math.sqrt(px * px + py * py + pz * pz)
+                for a in range(n_x):
+                    for c in range(n_y):
+                        u = (a + 0.5) / n_x - 0.5
+                        w = (c + 0.5) / n_y - 0.5
+                        qx, qy, qz = px, py, pz
+                        if n_x > 1:
+                            qx += u * _slope(s, y, x, 0, True)
+                            qy += u * _slope(s, y, x, 1, True)
+                            qz += u * _slope(s, y, x, 2, True)
+                        if n_y > 1:
+                            qx += w * _slope(s, y, x, 0, False)
+                            qy += w * _slope(s, y, x, 1, False)
+                            qz += w * _slope(s, y, x, 2, False)
+                        for j in range(n_rotation):
+                            m = affine[i, j]
+                            g0 = m[0, 0] * qx + m[0, 1] * qy + m[0, 2] * qz + m[0, 3]
+                            g1 = m[1, 0] * qx + m[1, 1] * qy + m[1, 2] * qz + m[1, 3]
+                            g2 = m[2, 0] * qx + m[2, 1] * qy + m[2, 2] * qz + m[2, 3]
+                            k0 = int(math.floor(g0 + 0.5)) - box[0, 0]
+                            k1 = int(math.floor(g1 + 0.5)) - box[0, 1]
+                            k2 = int(math.floor(g2 + 0.5)) - box[0, 2]
+                            row = sums[k0, k1, k2]
+                            row[0] += share * n
+                            row[1] += share
+                            row[2] += share * e
+                            row[3] += share * b
+                            row[4] += share * v
+                            row[5] += share * phi[i, j]
+                            row[6] += share * (x + 0.5 + u)
+                            row[7] += share * (y + 0.5 + w)
+                            row[8] += share * length
+
+
+@njit(cache=True)
+def rows_of_box(sums, box):
+    """Voxel indices (n, 3) int64 and sums (n, 9) float64 of the voxels that were hit."""
+    n = 0
+    shape = sums.shape
+    for i in range(shape[0]):
+        for j in range(shape[1]):
+            for k in range(shape[2]):
+                if sums[i, j, k, 1] > 0.0:
+                    n += 1
+    index = np.empty((n, 3), np.int64)
+    values = np.empty((n, shape[3]))
+    n = 0
+    for i in range(shape[0]):
+        for j in range(shape[1]):
+            for k in range(shape[2]):
+                if sums[i, j, k, 1] > 0.0:
+                    index[n, 0] = i + box[0, 0]
+                    index[n, 1] = j + box[0, 1]
+                    index[n, 2] = k + box[0, 2]
+                    values[n] = sums[i, j, k]
+                    n += 1
+    return index, values

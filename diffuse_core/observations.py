@@ -1,0 +1,139 @@
+"""The observations table: one row per voxel, block and panel.
+
+A voxel that is seen by two panels in one block gives two rows, so that a panel and a
+place on it are well defined for every row.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from diffuse_core.errors import InputError
+
+SUMS = ("counts", "exposure", "background", "background_variance")
+MEANS = ("phi", "x", "y", "s")
+DTYPES = {
+    "key": np.int64,
+    "panel": np.int16,
+    "pixels": np.float32,
+    **dict.fromkeys(SUMS, np.float64),
+    **dict.fromkeys(MEANS, np.float32),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Observations:
+    """Rows of one block, sorted by voxel key, then panel.
+
+    Attributes:
+        columns: name -> (n,) array:
+            key int64 (`diffuse_core.grid`), symmetry not applied; panel int16;
+            pixels float32; counts float64 (photons, whole numbers unless the
+            detector has a gain or pixels are oversampled); exposure float64 (s sr,
+            sum of response times exposure time); background, background_variance
+            float64 (counts, counts^2); means over the pixels, float32: phi (deg),
+            x, y (pixels), s (1/A).
+        meta: What the rows belong to: grid, experiment, block, cell, provenance;
+            JSON-serialisable.
+    """
+
+    columns: dict[str, np.ndarray]
+    meta: dict
+
+    def __len__(self) -> int:
+        return len(self.columns["key"])
+
+
+def combine_rows(
+    key: np.ndarray, panel: np.ndarray, sums: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Columns of the rows whose key and panel are equal added up, sorted.
+
+    Args:
+        key: (n,) int64.
+        panel: (n,) int.
+        sums: (n, 9) float64, `kernels.COLUMNS`.
+    """
+    order = np.lexsort((panel, key))
+    key, panel, sums = key[order], panel[order], sums[order]
+    starts = np.flatnonzero(
+        np.concatenate(
+            [np.ones(min(len(key), 1), bool), (np.diff(key) != 0) | (np.diff(panel) != 0)]
+        )
+    )
+    total = np.add.reduceat(sums, starts, axis=0) if len(starts) else sums
+    counts, pixels, exposure, background, variance, *weighted = total.T
+    values = dict(
+        key=key[starts],
+        panel=panel[starts],
+        pixels=pixels,
+        counts=counts,
+        exposure=exposure,
+        background=background,
+        background_variance=variance,
+        **{name: v / pixels for name, v in zip(MEANS, weighted)},
+    )
+    return {name: values[name].astype(dtype) for name, dtype in DTYPES.items()}
+
+
+def write_observations(path: Path, table: Observations) -> None:
+    """Writes one block; the file appears whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with h5py.File(temporary, "w") as h5:
+            h5.attrs["format"] = "dials.diffuse observations 1"
+            h5.attrs["meta"] = json.dumps(table.meta)
+            for name, values in table.columns.items():
+                h5.create_dataset(
+                    name,
+                    data=values,
+                    chunks=True if len(values) else None,
+                    compression="lzf" if len(values) else None,
+                    shuffle=True if len(values) else None,
+                )
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_meta(path: Path) -> dict:
+    """What the rows of a file belong to.
+
+    Raises:
+        InputError: The file is missing or isn't an observations file.
+    """
+    with _open(path) as h5:
+        return json.loads(h5.attrs["meta"])
+
+
+def read_observations(path: Path) -> Observations:
+    """One block.
+
+    Raises:
+        InputError: The file is missing or isn't an observations file.
+    """
+    with _open(path) as h5:
+        columns = {name: h5[name][()] for name in DTYPES}
+        return Observations(columns, json.loads(h5.attrs["meta"]))
+
+
+def _open(path: Path) -> h5py.File:
+    try:
+        h5 = h5py.File(path, "r")
+    except OSError as error:
+        reason = "does not exist" if not Path(path).exists() else "can't be read"
+        raise InputError(
+            f"The observations file {path} {reason}: run dials.diffuse_integrate again."
+        ) from error
+    if not str(h5.attrs.get("format", "")).startswith("dials.diffuse observations"):
+        h5.close()
+        raise InputError(
+            f"The file {path} holds no observations of dials.diffuse_integrate."
+        )
+    return h5

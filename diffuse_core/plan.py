@@ -1,0 +1,180 @@
+"""What is to be done: the blocks of a run, and the images of a block.
+
+A block is a run of consecutive images of one experiment: the unit of work, of
+parallelism, of restart and of observation. A still is a block of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from diffuse_core import boundary
+from diffuse_core.compat import oscillation_width
+from diffuse_core.errors import ConfigError, InputError
+from diffuse_core.geometry import PanelGeometry
+from diffuse_core.integrate import Exposure, Models, PanelSetup, prepare_panel
+from diffuse_core.models import Image, RunInputs
+
+logger = logging.getLogger("dials.diffuse")
+
+
+@dataclass(frozen=True)
+class Block:
+    """Images start <= index < stop of one experiment."""
+
+    number: int
+    experiment: int
+    start: int
+    stop: int
+
+
+def shared_images(experiments) -> dict[tuple, list[int]]:
+    """Which experiments (crystals) lie on the same images.
+
+    Returns:
+        (paths and indices of the image set) -> indices of the experiments.
+    """
+    groups = defaultdict(list)
+    for number, experiment in enumerate(experiments):
+        groups[_images_key(experiment)].append(number)
+    return dict(groups)
+
+
+def _images_key(experiment) -> tuple:
+    images = experiment.imageset
+    return (tuple(images.paths()), tuple(images.indices()))
+
+
+def used_experiments(experiments, crystals: str) -> list[int]:
+    """Experiments to integrate: all, or the first crystal of each image.
+
+    Raises:
+        InputError: An experiment has no crystal or no images.
+    """
+    for number, experiment in enumerate(experiments):
+        if experiment.crystal is None:
+            raise InputError(
+                f"Experiment {number} has no crystal: index the images first "
+                "(dials.index) and give the refined.expt."
+            )
+        if experiment.imageset is None:
+            raise InputError(
+                f"Experiment {number} has no images: give an .expt file that names "
+                "the image files."
+            )
+    if crystals == "all":
+        return list(range(len(experiments)))
+    return sorted(group[0] for group in shared_images(experiments).values())
+
+
+def make_blocks(
+    experiments,
+    numbers: Sequence[int],
+    width: float,
+    image_range: Sequence[int] | None = None,
+) -> list[Block]:
+    """The blocks of all experiments, in order.
+
+    Args:
+        experiments: dxtbx ExperimentList.
+        numbers: Experiments to integrate.
+        width: Rotation of a block (deg).
+        image_range: First and last image number to use of every scan.
+
+    Raises:
+        ConfigError: No image is left.
+    """
+    blocks: list[Block] = []
+    for number in numbers:
+        experiment = experiments[number]
+        first, stop = 0, len(experiment.imageset)
+        if image_range is not None and experiment.scan is not None:
+            offset = experiment.scan.get_image_range()[0]
+            first = max(first, image_range[0] - offset)
+            stop = min(stop, image_range[1] - offset + 1)
+        step = 1
+        if not boundary.is_still(experiment):
+            step = max(1, round(width / abs(oscillation_width(experiment.scan))))
+        for start in range(first, stop, step):
+            blocks.append(
+                Block(len(blocks), number, start, min(start + step, stop))
+            )
+    if not blocks:
+        raise ConfigError(
+            f"input.image_range={image_range[0]},{image_range[1]} leaves no image: "
+            f"the scan has images {_ranges(experiments)}."
+        )
+    return blocks
+
+
+def _ranges(experiments) -> str:
+    found = {e.scan.get_image_range() for e in experiments if e.scan is not None}
+    return ", ".join(f"{a}-{b}" for a, b in sorted(found))
+
+
+class ImageSource:
+    """Images of a run with their orientations and, when asked, their pixels.
+
+    Args:
+        run: Experiments of the run.
+        n_rotation: Parts into which the mapper divides the rotation of an image.
+    """
+
+    def __init__(self, run: RunInputs, n_rotation: int) -> None:
+        self.run = run
+        self.n_rotation = n_rotation
+        self._groups = shared_images(run.experiments)
+
+    def image(self, number: int, index: int) -> Image:
+        """One image without its pixels."""
+        experiments = self.run.experiments
+        group = self._groups[_images_key(experiments[number])]
+        image = boundary.image_of(experiments[number], number, index)
+        if len(group) == 1:
+            return image
+        lattices = tuple(
+            boundary.image_of(experiments[other], other, index) for other in group
+        )
+        return replace(image, lattices=lattices)
+
+    def exposures(self, block: Block) -> Iterator[Exposure]:
+        """The images of a block, read one after the other."""
+        experiment = self.run.experiments[block.experiment]
+        for index in range(block.start, block.stop):
+            counts, usable = boundary.read_image(experiment, index)
+            image = replace(self.image(block.experiment, index), counts=counts)
+            n = self.n_rotation
+            parts = (image,)
+            if n > 1 and image.width:
+                parts = tuple(
+                    boundary.image_of(
+                        experiment, block.experiment, index, ((i + 0.5) / n, 1 / n)
+                    )
+                    for i in range(n)
+                )
+            yield Exposure(image, parts, usable)
+
+
+class PanelCache:
+    """Panels of the setups, made when they are first needed, the last one kept."""
+
+    def __init__(self, run: RunInputs, models: Models) -> None:
+        self.run = run
+        self.models = models
+        self._setup: int | None = None
+        self._panels: list[PanelSetup] = []
+
+    def __call__(self, setup: int) -> list[PanelSetup]:
+        if setup != self._setup:
+            experiment = self.run.first_of_setup(setup)
+            self._panels = []
+            for index, readout in enumerate(boundary.readouts(experiment)):
+                geometry: PanelGeometry = boundary.panel_geometry(
+                    experiment, setup, index
+                )
+                self._panels.append(prepare_panel(geometry, readout, self.models))
+            self._setup = setup
+        return self._panels
