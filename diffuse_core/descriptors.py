@@ -16,7 +16,11 @@ from diffuse_core.errors import PluginError
 MODEL_API = 1
 """Version of the model contracts in `diffuse_core.models`."""
 
+DEFAULT = "default"
+"""Word of a selector that stands for the models selected by default."""
+
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+_FACTORY = re.compile(r"\w+(\.\w+)*:\w+")
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,9 @@ KINDS = {
 }
 
 
+_RESERVED = {k.selector for k in KINDS.values()} | {DEFAULT, "none", "auto", "include"}
+
+
 @dataclass(frozen=True, eq=False)
 class ModelPlugin:
     """One model that a plug-in offers.
@@ -99,20 +106,31 @@ class ModelPlugin:
                 f"The model name {self.name!r} must be lower-case letters, digits "
                 "and underscores, starting with a letter."
             )
-        if self.name in {kind.selector for kind in KINDS.values()}:
+        if self.name in _RESERVED:
             raise PluginError(
-                f"The model name {self.name!r} is reserved for a selector; choose "
-                "another name."
+                f"The model name {self.name!r} has a meaning of its own in PHIL; "
+                "choose another name."
             )
         if self.api != MODEL_API:
             raise PluginError(
                 f"The model {self.name!r} was written for model API {self.api}, but "
                 f"this program provides {MODEL_API}: install matching versions."
             )
-        if isinstance(self.factory, str) and self.factory.count(":") != 1:
+        if not isinstance(self.factory, type) and not _FACTORY.fullmatch(
+            str(self.factory)
+        ):
             raise PluginError(
-                f"The factory {self.factory!r} of model {self.name!r} must have the "
-                "form 'package.module:Class'."
+                f"The factory {self.factory!r} of model {self.name!r} must be a class "
+                "or have the form 'package.module:Class'."
+            )
+        if not isinstance(self.summary, str) or not self.summary.strip():
+            raise PluginError(
+                f"The model {self.name!r} needs a summary, one sentence for users."
+            )
+        if not isinstance(self.phil, str):
+            raise PluginError(
+                f"The phil of model {self.name!r} must be text, "
+                f"not {type(self.phil).__name__}."
             )
 
     def load(self) -> type:
@@ -141,8 +159,18 @@ class ReportItem:
         title: Heading.
         kind: "text", "table" or "plot" (a dict in plotly's layout).
         content: A string, a list of rows, or the plotly dict; JSON-serialisable.
+
+    Raises:
+        PluginError: The kind is none of the three.
     """
 
     title: str
     kind: str = "text"
     content: Any = field(default="")
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("text", "table", "plot"):
+            raise PluginError(
+                f"The report item {self.title!r} has the kind {self.kind!r}; it must "
+                "be 'text', 'table' or 'plot'."
+            )

@@ -1,17 +1,13 @@
-"""Finds plug-ins and holds every model that they offer.
-
-The loader is our own: pluggy's stops at the first entry point that fails to import,
-and drops a second distribution that uses the same entry-point name.
-"""
+"""Holds every model that plug-ins offer, by kind and name."""
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
 import importlib
-import importlib.metadata
-import importlib.util
 import inspect
+import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -24,22 +20,25 @@ import pluggy
 import diffuse_core
 from diffuse_core import hookspecs, models
 from diffuse_core.descriptors import KINDS, ModelPlugin, ReportItem
-from diffuse_core.errors import ConfigError, PluginError
+from diffuse_core.discovery import GROUP, Candidate, Source, candidates, reason
+from diffuse_core.errors import ConfigError, DiffuseError, PluginError
+from diffuse_core.model_phil import model_scope
 
-GROUP = "dials.diffuse"
+_MARK = f"{hookspecs.PROJECT}_impl"
+
+__all__ = [
+    "GROUP",
+    "DuplicateModelError",
+    "Failure",
+    "RegisteredModel",
+    "Registry",
+    "Source",
+    "fingerprint",
+]
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where a plug-in module came from."""
-
-    module: str
-    distribution: str
-    version: str
-
-    def __str__(self) -> str:
-        version = f" {self.version}" if self.version else ""
-        return f"{self.distribution}{version} ({self.module})"
+class DuplicateModelError(PluginError):
+    """Two plug-ins offer a model of the same kind and name."""
 
 
 @dataclass(frozen=True)
@@ -58,51 +57,70 @@ class RegisteredModel:
     plugin: ModelPlugin
     source: Source
 
+    def __str__(self) -> str:
+        return f"{self.kind} model {self.plugin.name!r} of {self.source}"
+
     def build(self, params, run: models.RunInputs) -> models.Model:
         """The model, made from its own PHIL scope.
 
         Raises:
-            PluginError: The factory isn't a model of its kind.
+            PluginError: The factory isn't a model of its kind, or fails with an error
+                that isn't a `DiffuseError`.
         """
+        contracts = self._contracts()
         factory = self.plugin.load()
-        contracts = [getattr(models, KINDS[self.kind].contract)]
-        if self.kind == "background":
-            contracts.append(models.IntensityBackground)
-        if not (inspect.isclass(factory) and issubclass(factory, tuple(contracts))):
+        if not (inspect.isclass(factory) and issubclass(factory, contracts)):
+            raise PluginError(f"The {self} must be a subclass of {_either(contracts)}.")
+        try:
+            model = factory.from_params(params, run)
+        except DiffuseError:
+            raise
+        except Exception as error:
             raise PluginError(
-                f"The {self.kind} model {self.plugin.name!r} of {self.source} must be "
-                f"a subclass of diffuse_core.models.{KINDS[self.kind].contract}."
+                f"The {self} can't be built ({reason(error)}): correct its parameters, "
+                "or tell its authors."
+            ) from error
+        if not isinstance(model, contracts):
+            raise PluginError(
+                f"from_params of the {self} must return an instance of "
+                f"{_either(contracts)}, not {type(model).__name__}."
             )
-        return factory.from_params(params, run)
+        return model
 
     def fingerprint(self) -> tuple[str, str, str, str, str]:
-        """(kind, name, distribution, version, hash of the model's source)."""
-        module = importlib.import_module(self.plugin.load().__module__)
-        path = getattr(module, "__file__", None)
-        code = Path(path).read_bytes() if path else b""
-        digest = hashlib.sha256(code).hexdigest()[:12]
-        source = self.source
+        """(kind, name, distribution, version, hash of the model's source).
+
+        The hash is that of the file that defines the class, not of what it imports.
+        """
+        module = sys.modules[self.plugin.load().__module__]
+        path = Path(getattr(module, "__file__", None) or "")
+        code = path.read_bytes() if path.is_file() else b""
         return (
             self.kind,
             self.plugin.name,
-            source.distribution,
-            source.version,
-            digest,
+            self.source.distribution,
+            self.source.version,
+            hashlib.sha256(code).hexdigest()[:12],
         )
+
+    def _contracts(self) -> tuple[type, ...]:
+        contract = getattr(models, KINDS[self.kind].contract)
+        if self.kind == "background":
+            return (contract, models.IntensityBackground)
+        return (contract,)
 
 
 class Registry:
     """All models by kind and name.
 
     Attributes:
-        failures: Third-party plug-ins that couldn't be loaded.
+        failures: Third-party plug-ins that couldn't be used.
     """
 
     def __init__(self) -> None:
         self.failures: list[Failure] = []
         self._models: dict[str, dict[str, RegisteredModel]] = {k: {} for k in KINDS}
-        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
-        self._manager.add_hookspecs(hookspecs)
+        self._plugins: list[tuple[Source, object, pluggy.PluginManager]] = []
 
     @classmethod
     def discover(cls, environ: Mapping[str, str] = os.environ) -> Registry:
@@ -110,7 +128,8 @@ class Registry:
 
         Args:
             environ: `DIALS_DIFFUSE_PLUGINS` names modules or .py files, separated by
-                commas; `DIALS_DIFFUSE_DISABLE` names entry points to skip.
+                commas; `DIALS_DIFFUSE_DISABLE` names entry points or distributions to
+                leave out.
 
         Raises:
             PluginError: Two plug-ins offer the same model, or a built-in is broken.
@@ -123,50 +142,33 @@ class Registry:
                 importlib.import_module(name),
                 Source(name, "dials-diffuse", diffuse_core.__version__),
             )
-        disabled = _words(environ.get("DIALS_DIFFUSE_DISABLE", ""))
-        for entry in sorted(
-            importlib.metadata.entry_points(group=GROUP),
-            key=lambda e: (e.name, e.value),
-        ):
-            if entry.name not in disabled:
-                dist = entry.dist
-                registry._add_foreign(
-                    Source(entry.value, dist.name, dist.version), entry.load
-                )
-        for word in _words(environ.get("DIALS_DIFFUSE_PLUGINS", "")):
-            registry._add_foreign(
-                Source(word, "DIALS_DIFFUSE_PLUGINS", ""),
-                lambda word=word: _import_unpackaged(word),
-            )
+        for candidate in candidates(environ):
+            registry._try(candidate)
         return registry
 
     def add(self, module: ModuleType | object, source: Source) -> None:
-        """Takes in all models of one plug-in module, or none of them.
+        """Takes in all models of one plug-in, or none; a second time does nothing.
+
+        Args:
+            module: Module, or object, whose functions are marked with `hookimpl`.
+            source: Where it came from.
 
         Raises:
             PluginError: The plug-in breaks the contract or repeats a name.
         """
-        found = []
-        try:
-            self._manager.register(module, name=str(source))
-            self._manager.check_pending()
-            for kind in KINDS.values():
-                hook = self._manager.subset_hook_caller(
-                    kind.hook,
-                    [p for p in self._manager.get_plugins() if p is not module],
-                )
-                for plugin in (p for result in hook() for p in result):
-                    found.append(self._check(kind.name, plugin, source))
-            for kind_name, plugin in found:
-                self._refuse_duplicate(kind_name, plugin, source)
-        except Exception:
-            if self._manager.is_registered(module):
-                self._manager.unregister(module)
-            raise
-        for kind_name, plugin in found:
-            self._models[kind_name][plugin.name] = RegisteredModel(
-                kind_name, plugin, source
-            )
+        if any(module is known for _, known, _ in self._plugins):
+            return
+        manager = _manager(module, source)
+        found = [
+            RegisteredModel(kind, plugin, source)
+            for kind in KINDS
+            for plugin in _listed(manager, KINDS[kind].hook, source)
+        ]
+        for i, model in enumerate(found):
+            self._check(model, found[:i])
+        for model in found:
+            self._models[model.kind][model.plugin.name] = model
+        self._plugins.append((source, module, manager))
 
     def models(self, kind: str) -> list[RegisteredModel]:
         """The models of a kind, sorted by name."""
@@ -194,88 +196,133 @@ class Registry:
             f"{', '.join(names) or 'none'}"
         )
         if self.failures:
-            broken = "; ".join(f"{f.source}: {f.reason}" for f in self.failures)
+            broken = "; ".join(
+                f"{f.source}: {f.reason.rstrip('.')}" for f in self.failures
+            )
             text += f"; these plug-ins failed to load: {broken}"
         return text + "."
 
     def report_sections(self, run: dict) -> list[ReportItem]:
-        """The report items of all plug-ins; one that fails becomes a text."""
+        """The report items of all plug-ins; one that fails becomes a text.
+
+        Args:
+            run: The figures of the run; each plug-in gets a copy.
+        """
         items = []
-        for plugin in sorted(self._manager.get_plugins(), key=_plugin_name):
-            hook = self._manager.subset_hook_caller(
-                "diffuse_report_sections",
-                [p for p in self._manager.get_plugins() if p is not plugin],
-            )
+        for source, _, manager in self._plugins:
             try:
-                items += [item for result in hook(run=run) for item in result]
+                items += _report_items(manager, copy.deepcopy(run))
             except Exception as error:
                 items.append(
                     ReportItem(
-                        title=f"Report of {_plugin_name(plugin)}",
-                        content=f"failed: {type(error).__name__}: {error}",
+                        title=f"Report of {source}",
+                        content=f"This part of the report failed: {reason(error)}",
                     )
                 )
         return items
 
-    def _add_foreign(self, source: Source, load) -> None:
+    def _try(self, candidate: Candidate) -> None:
         try:
-            module = load()
-        except Exception as error:
-            self.failures.append(Failure(source, f"{type(error).__name__}: {error}"))
-            return
-        try:
-            self.add(module, source)
+            self.add(candidate.load(), candidate.source)
         except DuplicateModelError:
             raise
-        except Exception as error:
-            self.failures.append(Failure(source, f"{type(error).__name__}: {error}"))
+        except (Exception, SystemExit) as error:
+            self.failures.append(Failure(candidate.source, reason(error)))
 
-    def _check(self, kind: str, plugin, source: Source) -> tuple[str, ModelPlugin]:
-        if not isinstance(plugin, ModelPlugin):
-            raise PluginError(
-                f"The hook {KINDS[kind].hook} of {source} must yield ModelPlugin "
-                f"objects, not {type(plugin).__name__}."
-            )
-        return kind, plugin
-
-    def _refuse_duplicate(self, kind: str, plugin: ModelPlugin, source: Source) -> None:
-        other = self._models[kind].get(plugin.name)
+    def _check(self, model: RegisteredModel, before: list[RegisteredModel]) -> None:
+        """Refuses what would break every run, whether or not the model is selected."""
+        model_scope(model.plugin)
+        kind, name = model.kind, model.plugin.name
+        if any((other.kind, other.plugin.name) == (kind, name) for other in before):
+            raise PluginError(f"The {model} is offered twice.")
+        other = self._models[kind].get(name)
         if other is not None:
             raise DuplicateModelError(
-                f"The {kind} model {plugin.name!r} is offered by both {other.source} "
-                f"and {source}: uninstall one of them, or name its entry point in "
-                "DIALS_DIFFUSE_DISABLE."
+                f"The {kind} model {name!r} is offered by both {other.source} and "
+                f"{model.source}: uninstall one of them, or leave one out by naming "
+                "its distribution in DIALS_DIFFUSE_DISABLE."
             )
-
-
-class DuplicateModelError(PluginError):
-    """Two plug-ins offer a model of the same kind and name."""
-
-
-def _plugin_name(plugin) -> str:
-    return getattr(plugin, "__name__", type(plugin).__name__)
-
-
-def _words(text: str) -> list[str]:
-    return [word for word in (w.strip() for w in text.split(",")) if word]
-
-
-def _import_unpackaged(word: str) -> ModuleType:
-    if not word.endswith(".py"):
-        return importlib.import_module(word)
-    path = Path(word).resolve()
-    name = f"diffuse_user_plugin_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
+        if model.plugin.default and KINDS[kind].choose == "one":
+            for other in [*self.models(kind), *before]:
+                if other.kind == kind and other.plugin.default:
+                    raise PluginError(
+                        f"The {model} can't be the default: {other.plugin.name!r} of "
+                        f"{other.source} is."
+                    )
 
 
 def fingerprint(chosen: Iterable[RegisteredModel]) -> tuple[tuple[str, ...], ...]:
     """What identifies the models of a run: equal means equal results."""
     return tuple(sorted(model.fingerprint() for model in chosen))
+
+
+def _either(contracts: tuple[type, ...]) -> str:
+    return " or ".join(f"diffuse_core.models.{c.__name__}" for c in contracts)
+
+
+def _manager(module: ModuleType | object, source: Source) -> pluggy.PluginManager:
+    """A plug-in manager with this one plug-in, so none can disturb another."""
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    hooks = [name for name in vars(hookspecs) if name.startswith("diffuse_")]
+    for name in hooks:
+        function = getattr(module, name, None)
+        if function is not None and not hasattr(function, _MARK):
+            raise PluginError(f"{name} of {source} isn't marked with @hookimpl.")
+    try:
+        manager.register(module, name=str(source))
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        raise PluginError(
+            f"A hook of {source} can't be used ({' '.join(str(error).split())}); the "
+            f"hooks are {', '.join(hooks)}."
+        ) from error
+    callers = manager.get_hookcallers(module)
+    if not callers:
+        raise PluginError(
+            f"{source} has no function that is marked with @hookimpl, so it offers "
+            "nothing."
+        )
+    for caller in callers:
+        if any(implementation.kwargnames for implementation in caller.get_hookimpls()):
+            raise PluginError(
+                f"{caller.name} of {source} has an argument with a default: it would "
+                "never be passed."
+            )
+    return manager
+
+
+def _listed(
+    manager: pluggy.PluginManager, hook_name: str, source: Source
+) -> list[ModelPlugin]:
+    hook = getattr(manager.hook, hook_name)
+    if not hook.get_hookimpls():
+        return []
+    results = hook()
+    if not results or isinstance(results[0], ModelPlugin):
+        raise PluginError(
+            f"{hook_name} of {source} must yield, or return a list of, ModelPlugin "
+            "objects."
+        )
+    found = list(results[0])
+    for plugin in found:
+        if not isinstance(plugin, ModelPlugin):
+            raise PluginError(
+                f"{hook_name} of {source} must yield ModelPlugin objects, not "
+                f"{type(plugin).__name__}."
+            )
+    return found
+
+
+def _report_items(manager: pluggy.PluginManager, run: dict) -> list[ReportItem]:
+    items = []
+    for result in manager.hook.diffuse_report_sections(run=run):
+        for item in result:
+            if not isinstance(item, ReportItem):
+                raise PluginError(
+                    "diffuse_report_sections must yield ReportItem objects, not "
+                    f"{type(item).__name__}."
+                )
+            json.dumps(item.content)
+            items.append(item)
+    return items
