@@ -46,6 +46,35 @@ def master_scope(
     return scope
 
 
+def extract(scope, text: str):
+    """The parameters of a scope with the values of a PHIL text.
+
+    Raises:
+        ConfigError: The text can't be parsed, has a parameter that isn't in the scope,
+            or a value of the wrong type.
+    """
+    try:
+        working, unused = scope.fetch(parse(text), track_unused_definitions=True)
+        params = working.extract()
+    except Exception as error:
+        raise ConfigError(f"The parameters can't be used ({error}).") from error
+    if unused:
+        raise ConfigError(
+            f"Unknown parameters: {', '.join(item.path for item in unused)}; does a "
+            "plug-in that the parameters were written for fail to load?"
+        )
+    return params
+
+
+def path_values(text: str) -> list[str]:
+    """All values of a PHIL text, in order, without repeats: those that may be paths."""
+    values = [
+        " ".join(word.value for word in item.object.words)
+        for item in parse(text).all_definitions()
+    ]
+    return list(dict.fromkeys(values))
+
+
 def selected(registry: Registry, params, kind_name: str) -> list[RegisteredModel]:
     """The models of a kind that the user selected.
 
