@@ -36,6 +36,7 @@ LAYERS = {
     "volume": 1,
     "boundary": 2,
     "compat": 2,
+    "inputs": 2,
     "io": 2,
     "parallel": 2,
     "plan": 2,
