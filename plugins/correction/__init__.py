@@ -1,0 +1,3 @@
+"""Corrections: the fraction of the ideal signal that is recorded."""
+
+from __future__ import annotations

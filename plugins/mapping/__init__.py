@@ -1,0 +1,3 @@
+"""Mappings: the voxel of a pixel."""
+
+from __future__ import annotations

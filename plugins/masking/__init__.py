@@ -1,0 +1,3 @@
+"""Masks: which pixels count."""
+
+from __future__ import annotations
