@@ -34,6 +34,7 @@ LAYERS = {
     "statistics": 1,
     "symmetry": 1,
     "volume": 1,
+    "voxels": 1,
     "boundary": 2,
     "compat": 2,
     "inputs": 2,
