@@ -21,7 +21,6 @@ from diffuse_core.registry import RegisteredModel, Registry
 INTEGRATE_KINDS = ("mask", "correction", "background", "mapping")
 
 _CHOICE = re.compile(r"Not a possible choice for (\w+)\.(\w+): ([^\s(]+)")
-_EMPTY = re.compile(r"Missing value for (\w+)\.(\w+)")
 
 
 def master_scope(
@@ -115,12 +114,8 @@ def build_models(
 
 def explain(registry: Registry, message: str) -> str:
     """A PHIL error message, with what the registry knows of a model's name."""
-    for pattern in (_CHOICE, _EMPTY):
-        found = pattern.search(message)
-        kind = KINDS.get(found.group(1)) if found else None
-        if kind is None or found.group(2) != kind.selector:
-            continue
-        if pattern is _EMPTY:
-            return f"Write {kind.name}.{kind.selector}=None to select no model."
+    found = _CHOICE.search(message)
+    kind = KINDS.get(found.group(1)) if found else None
+    if kind and found.group(2) == kind.selector:
         return registry.unknown(kind.name, found.group(3).lstrip("*"))
     return message

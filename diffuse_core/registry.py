@@ -60,17 +60,26 @@ class RegisteredModel:
     def __str__(self) -> str:
         return f"{self.kind} model {self.plugin.name!r} of {self.source}"
 
-    def build(self, params, run: models.RunInputs) -> models.Model:
-        """The model, made from its own PHIL scope.
+    def factory(self) -> type[models.Model]:
+        """The model's class, imported now.
 
         Raises:
-            PluginError: The factory isn't a model of its kind, or fails with an error
-                that isn't a `DiffuseError`.
+            PluginError: It can't be imported, or isn't a model of its kind.
         """
         contracts = self._contracts()
         factory = self.plugin.load()
         if not (inspect.isclass(factory) and issubclass(factory, contracts)):
             raise PluginError(f"The {self} must be a subclass of {_either(contracts)}.")
+        return factory
+
+    def build(self, params, run: models.RunInputs) -> models.Model:
+        """The model, made from its own PHIL scope.
+
+        Raises:
+            PluginError: The class can't be used, or its `from_params` fails with an
+                error that isn't a `DiffuseError`.
+        """
+        factory = self.factory()
         try:
             model = factory.from_params(params, run)
         except DiffuseError:
@@ -80,6 +89,7 @@ class RegisteredModel:
                 f"The {self} can't be built ({reason(error)}): correct its parameters, "
                 "or tell its authors."
             ) from error
+        contracts = self._contracts()
         if not isinstance(model, contracts):
             raise PluginError(
                 f"from_params of the {self} must return an instance of "
