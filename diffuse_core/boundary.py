@@ -141,13 +141,36 @@ def image_of(experiment, number: int, index: int, part=(0.5, 1.0)) -> Image:
     )
 
 
+def hkl_at(experiment, panel: int, xyz) -> np.ndarray:
+    """(3,) float64: fractional hkl at a position as DIALS gives it (`xyzcal.px`).
+
+    Args:
+        experiment: dxtbx Experiment.
+        panel: Index of the panel.
+        xyz: Fast, slow (pixels, parallax included), array index of the image.
+    """
+    model = experiment.detector[panel]
+    x, y, z = (float(v) for v in xyz)
+    direction = matrix.col(
+        model.get_lab_coord(model.pixel_to_millimeter((x, y)))
+    ).normalize()
+    if is_still(experiment):
+        image = image_of(experiment, 0, 0)
+    else:
+        z -= experiment.scan.get_array_range()[0]
+        image = image_of(experiment, 0, int(z), (z - int(z), 1.0))
+    s1 = np.array(direction.elems) / experiment.beam.get_wavelength()
+    s = s1 - np.array(experiment.beam.get_s0())
+    return image.to_hkl @ (s + image.s_shift)
+
+
 def exposure_time(experiment, index: int) -> float:
     """Exposure time of an image (s); 1 where the file doesn't tell it."""
     scan = experiment.scan
     if scan is None:
         return 1.0
     times = scan.get_exposure_times()
-    return times[index] if index < len(times) and times[index] > 0 else 1.0
+    return times[index] if 0 <= index < len(times) and times[index] > 0 else 1.0
 
 
 def lacks_exposure(experiments) -> bool:
@@ -207,18 +230,46 @@ def to_asymmetric_unit(space_group, index: np.ndarray) -> np.ndarray:
         *(flex.int(np.ascontiguousarray(index[:, i])) for i in range(3))
     )
     miller.map_to_asu(laue_group(space_group).type(), False, flexed)
-    return np.array(flexed.as_vec3_double(), dtype=float).reshape(-1, 3).astype(np.int64)
+    return (
+        np.array(flexed.as_vec3_double(), dtype=float).reshape(-1, 3).astype(np.int64)
+    )
+
+
+def laue_operators(space_group) -> list[np.ndarray]:
+    """(3, 3) integer matrices R of the Laue group: equivalents are index @ R."""
+    return [
+        np.rint(_square(op.r().as_double())).astype(np.int64)
+        for op in laue_group(space_group).all_ops()
+    ]
+
+
+def space_group_of_hall(hall: str):
+    """cctbx space group of a Hall symbol."""
+    from cctbx import sgtbx
+
+    return sgtbx.space_group(hall)
+
+
+def mean_cell(cells, space_group) -> tuple[float, ...]:
+    """Mean of unit cells, with the constraints of the lattice restored.
+
+    Args:
+        cells: (n, 6): a, b, c (A), alpha, beta, gamma (deg).
+    """
+    from cctbx import uctbx
+
+    mean = uctbx.unit_cell(tuple(np.mean(cells, axis=0)))
+    return space_group.average_unit_cell(mean).parameters()
 
 
 def mixed_axes(space_group) -> set[tuple[int, int]]:
     """Pairs of index axes that the Laue group turns into one another."""
-    pairs = set()
-    for operator in laue_group(space_group).all_ops():
-        r = np.array(operator.r().as_double()).reshape(3, 3)
-        pairs |= {
-            (min(i, j), max(i, j)) for i, j in zip(*np.nonzero(r), strict=True) if i != j
-        }
-    return pairs
+    return {
+        (min(i, j), max(i, j))
+        for r in laue_operators(space_group)
+        for i, j in np.argwhere(r).tolist()
+        if i != j
+    }
 
 
 def _square(nine) -> np.ndarray:

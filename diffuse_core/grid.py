@@ -39,6 +39,22 @@ class Grid:
         """(n, 3) float64: coordinates of the voxels' centres."""
         return np.asarray(index, float) * np.asarray(self.steps)
 
+    def s_norm(self, index: np.ndarray, unit_cell) -> np.ndarray:
+        """(n,) float64: |s| = 1/d (1/A) at the centres of voxels.
+
+        Args:
+            index: (n, 3) voxel indices.
+            unit_cell: a, b, c, alpha, beta, gamma (A, deg); needed for frame "hkl".
+        """
+        return np.linalg.norm(self.cartesian(index, unit_cell), axis=-1)
+
+    def cartesian(self, index: np.ndarray, unit_cell) -> np.ndarray:
+        """(n, 3) float64, 1/A: centres of voxels in a Cartesian frame."""
+        centres = self.centres(index)
+        if self.frame == "hkl":
+            return centres @ reciprocal_basis(unit_cell).T
+        return centres
+
     def to_dict(self) -> dict:
         return asdict(self)
 
@@ -50,6 +66,29 @@ class Grid:
             tuple(values["axes"]),
             values["units"],
         )
+
+
+def reciprocal_basis(unit_cell) -> np.ndarray:
+    """(3, 3) float64, 1/A: B with Cartesian = B @ hkl.
+
+    a lies along x and b in the xy plane (cctbx' convention; Busing & Levy's B differs
+    by a rotation).
+
+    Args:
+        unit_cell: a, b, c, alpha, beta, gamma (A, deg).
+    """
+    a, b, c = unit_cell[:3]
+    alpha, beta, gamma = np.radians(unit_cell[3:])
+    along = np.cos(beta)
+    across = (np.cos(alpha) - along * np.cos(gamma)) / np.sin(gamma)
+    direct = np.array(
+        [
+            [a, b * np.cos(gamma), c * along],
+            [0.0, b * np.sin(gamma), c * across],
+            [0.0, 0.0, c * np.sqrt(1.0 - along**2 - across**2)],
+        ]
+    )
+    return np.linalg.inv(direct).T
 
 
 def keys_of(index: np.ndarray) -> np.ndarray:

@@ -216,7 +216,9 @@ class Integrator:
 
     def _general(self, panel, images, counts, usable, regions, shared):
         """The path of mappings that aren't affine: keys from the mapper, one sort."""
-        response, image_response, scale, mean, variance, i_mean, i_var, time, ro = shared
+        response, image_response, scale, mean, variance, i_mean, i_var, time, ro = (
+            shared
+        )
         geometry = panel.geometry
         keep = np.empty(counts.shape, bool)
         kernels.keep_pixels(panel.mask, usable, geometry.s, regions, keep)
@@ -251,7 +253,9 @@ class Integrator:
         for model in self.models.masks:
             one = model.image_mask(exposure.image, panel.geometry)
             if one is not None:
-                usable = usable & _checked(model, one, panel.geometry.shape).astype(bool)
+                usable = usable & _checked(model, one, panel.geometry.shape).astype(
+                    bool
+                )
         return usable
 
     def _image_response(self, images, panel):

@@ -284,4 +284,3 @@ class Basis(ABC):
     def penalty(self) -> Any:
         """scipy.sparse (n_rows, n_parameters): its squared product with the parameters,
         times the smoothness, is added to the sum of squares."""
-

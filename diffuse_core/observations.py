@@ -64,7 +64,10 @@ def combine_rows(
     key, panel, sums = key[order], panel[order], sums[order]
     starts = np.flatnonzero(
         np.concatenate(
-            [np.ones(min(len(key), 1), bool), (np.diff(key) != 0) | (np.diff(panel) != 0)]
+            [
+                np.ones(min(len(key), 1), bool),
+                (np.diff(key) != 0) | (np.diff(panel) != 0),
+            ]
         )
     )
     total = np.add.reduceat(sums, starts, axis=0) if len(starts) else sums

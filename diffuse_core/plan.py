@@ -99,9 +99,7 @@ def make_blocks(
         if not boundary.is_still(experiment):
             step = max(1, round(width / abs(oscillation_width(experiment.scan))))
         for start in range(first, stop, step):
-            blocks.append(
-                Block(len(blocks), number, start, min(start + step, stop))
-            )
+            blocks.append(Block(len(blocks), number, start, min(start + step, stop)))
     if not blocks:
         raise ConfigError(
             f"input.image_range={image_range[0]},{image_range[1]} leaves no image: "

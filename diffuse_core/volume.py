@@ -66,7 +66,7 @@ def expand(merged: Merged, operators: Sequence[np.ndarray] | None = None) -> Vol
     if np.prod(shape, dtype=float) > LARGEST:
         raise ConfigError(
             f"A map of {shape[0]} x {shape[1]} x {shape[2]} voxels is too large to "
-            "hold: raise input.d_min, use larger voxels, or set output.map=None."
+            "hold: use larger voxels, a larger d_min, or set output.map=None."
         )
     intensity = np.full(shape, np.nan, np.float32)
     sigma = np.full(shape, np.nan, np.float32)

@@ -1,0 +1,183 @@
+"""What all commands share: options, log, working PHIL, error messages, progress."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dials.util
+import dials.util.log
+from dials.util import Sorry
+from dials.util.options import ArgumentParser
+from tqdm import tqdm
+
+import diffuse_core
+from diffuse_core import config
+from diffuse_core.compat import dials_version
+from diffuse_core.errors import DiffuseError
+from diffuse_core.parallel import available_cores
+from diffuse_core.registry import Registry
+
+logger = logging.getLogger("dials.diffuse")
+
+
+def command(function: Callable) -> Callable:
+    """Decorator: errors that are the user's to mend become one sentence, exit 1."""
+
+    @functools.wraps(function)
+    def wrapped(args: Sequence[str] | None = None):
+        with dials.util.show_mail_handle_errors():
+            try:
+                return function(args)
+            except DiffuseError as error:
+                raise Sorry(str(error)) from error
+
+    return wrapped
+
+
+@dataclass(frozen=True, eq=False)
+class Options:
+    """A parsed command line.
+
+    Attributes:
+        params: Extracted parameters.
+        working: The working PHIL as a libtbx scope.
+        files: Arguments that are neither parameters nor .phil files.
+        registry: The plug-ins.
+    """
+
+    params: Any
+    working: Any
+    files: list[str]
+    registry: Registry
+
+
+def parse(
+    args: Sequence[str] | None,
+    name: str,
+    usage: str,
+    help_text: str,
+    sections: tuple[str, ...],
+    outputs: tuple[str, ...],
+    kinds: tuple[str, ...] = (),
+) -> Options:
+    """Reads the command line, starts the log, writes the working PHIL.
+
+    Args:
+        args: Arguments, or None for those of the process.
+        name: Name of the command: default of its log, .phil and .json.
+        usage: Usage line, after the name.
+        help_text: The command's description with examples.
+        sections: Scopes of master.phil that the command reads.
+        outputs: Parameters of `output` that the command reads; phil and log always.
+        kinds: Kinds of models that the command selects.
+
+    Raises:
+        Sorry: A parameter is unknown or has a wrong value.
+        SystemExit: Help was asked for, or nothing was given.
+    """
+    registry = Registry.discover()
+    scope = config.master_scope(registry, (*sections, "output"), kinds)
+    keep = {*outputs, "phil", "log"}
+    for section in scope.objects:
+        if section.name == "output":
+            section.objects = [o for o in section.objects if o.name in keep]
+    scope = scope.fetch(
+        config.parse(
+            "".join(
+                f"output.{kind} = {name}.{kind}\n"
+                for kind in ("phil", "log", "json")
+                if kind in keep
+            )
+        )
+    )
+    parser = ArgumentParser(
+        usage=f"{name} [options] {usage}", phil=scope, epilog=help_text
+    )
+    given = list(sys.argv[1:] if args is None else args)
+    try:
+        params, options, files = parser.parse_args(
+            given, show_diff_phil=False, return_unhandled=True
+        )
+    except Sorry as error:
+        text = " ".join(config.explain(registry, str(error)).split())
+        raise Sorry(text) from None
+    except RuntimeError as error:
+        raise Sorry(" ".join(str(error).split())) from error
+    _check_arguments(files)
+    if not files:
+        parser.print_help()
+        raise SystemExit(0)
+    dials.util.log.config(verbosity=options.verbose, logfile=params.output.log)
+    logger.info("dials.diffuse %s, %s", diffuse_core.__version__, dials_version())
+    for failure in registry.failures:
+        logger.warning(
+            "The plug-in %s failed to load: %s", failure.source, failure.reason
+        )
+    difference = parser.diff_phil.as_str()
+    if difference.strip():
+        logger.info("Parameters that differ from the defaults:\n%s", difference)
+    working = scope.format(params)
+    write_text(params.output.phil, working.as_str())
+    return Options(params, working, files, registry)
+
+
+def _check_arguments(files: Sequence[str]) -> None:
+    for name in files:
+        if name.startswith("-"):
+            raise Sorry(f"There is no option {name}; see -h.")
+        if "=" in name and not os.path.exists(name):
+            raise Sorry(f"There is no parameter {name.split('=')[0]}; see -c -e2.")
+        if not os.path.exists(name):
+            raise Sorry(f"The file {name} does not exist.")
+
+
+def processes(params) -> None:
+    """Replaces `parallel.nproc=Auto` by the number of cores of this job."""
+    if not isinstance(params.parallel.nproc, int):
+        params.parallel.nproc = available_cores()
+
+
+def write_text(path: str | None, text: str) -> None:
+    """Writes a text file whole or not at all."""
+    if not path:
+        return
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary.write_text(text)
+    os.replace(temporary, target)
+
+
+def write_json(path: str | None, figures: dict) -> None:
+    """Writes all figures of a run."""
+    write_text(path, json.dumps(figures, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def progress_bar(description: str):
+    """Yields progress(done, total): a bar with images/s and time left."""
+    terminal = sys.stderr.isatty()
+    bar = tqdm(
+        desc=description,
+        unit="image",
+        mininterval=0.2 if terminal else 15.0,
+        dynamic_ncols=terminal,
+    )
+
+    def progress(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    try:
+        yield progress
+    finally:
+        bar.close()

@@ -1,0 +1,3 @@
+"""Files of dials.diffuse and of other programs."""
+
+from __future__ import annotations

@@ -1,0 +1,177 @@
+"""The merged table and the map as NeXus files."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from diffuse_core.errors import InputError
+from diffuse_core.grid import Grid
+from diffuse_core.merge import Merged
+from diffuse_core.volume import Volume
+
+INTENSITY_UNITS = "counts/s/sr"
+_COLUMNS = [
+    f.name
+    for f in fields(Merged)
+    if f.name not in ("grid", "index", "unit_cell", "space_group", "symmetry")
+]
+
+
+@contextmanager
+def new_file(path: str | os.PathLike):
+    """An h5py file that appears under its name when it is complete."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with h5py.File(temporary, "w") as h5:
+            yield h5
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_merged(path: str | os.PathLike, merged: Merged, provenance: dict) -> None:
+    """Writes the merged table: /entry/merged, one data set per column."""
+    with new_file(path) as h5:
+        entry = _entry(h5, "merged", merged, provenance)
+        group = _group(entry, "merged", "NXdata")
+        group.attrs["symmetry"] = merged.symmetry
+        centres = merged.grid.centres(merged.index)
+        for i, name in enumerate(merged.grid.axes):
+            group.create_dataset(name, data=centres[:, i], **_packed(centres))
+            group[name].attrs["units"] = merged.grid.units
+        group.create_dataset("index", data=merged.index, **_packed(merged.index))
+        for name in _COLUMNS:
+            values = getattr(merged, name)
+            group.create_dataset(name, data=values, **_packed(values))
+        for name in ("intensity", "sigma"):
+            group[name].attrs["units"] = INTENSITY_UNITS
+        group["exposure"].attrs["units"] = "s.sr"
+        group.attrs["signal"] = "intensity"
+
+
+def read_merged(path: str | os.PathLike) -> Merged:
+    """A merged table.
+
+    Raises:
+        InputError: The file is missing or is not a merged table.
+    """
+    with _open(path, "merged", "merged table (dials.diffuse_merge)") as h5:
+        group = h5["entry/merged"]
+        return Merged(
+            grid=_grid(h5),
+            index=group["index"][()],
+            symmetry=str(group.attrs["symmetry"]),
+            **{name: group[name][()] for name in _COLUMNS},
+            **_crystal(h5),
+        )
+
+
+def write_map(path: str | os.PathLike, volume: Volume, provenance: dict) -> None:
+    """Writes a map: /entry/map, NXdata with intensity, sigma, multiplicity."""
+    with new_file(path) as h5:
+        entry = _entry(h5, "map", volume, provenance)
+        group = _group(entry, "map", "NXdata")
+        group.attrs["signal"] = "intensity"
+        group.attrs["axes"] = list(volume.grid.axes)
+        group.attrs["lower"] = volume.lower
+        for i, name in enumerate(volume.grid.axes):
+            group.create_dataset(name, data=volume.axis(i))
+            group[name].attrs["units"] = volume.grid.units
+            group.attrs[f"{name}_indices"] = i
+        for name in ("intensity", "sigma", "multiplicity"):
+            values = getattr(volume, name)
+            group.create_dataset(name, data=values, **_packed(values))
+        group["intensity"].attrs["units"] = INTENSITY_UNITS
+        group["intensity"].attrs["uncertainties"] = "sigma"
+        group["sigma"].attrs["units"] = INTENSITY_UNITS
+
+
+def read_map(path: str | os.PathLike) -> Volume:
+    """A map.
+
+    Raises:
+        InputError: The file is missing or is not a map.
+    """
+    with _open(path, "map", "map (dials.diffuse_merge)") as h5:
+        group = h5["entry/map"]
+        return Volume(
+            grid=_grid(h5),
+            lower=np.asarray(group.attrs["lower"]),
+            intensity=group["intensity"][()],
+            sigma=group["sigma"][()],
+            multiplicity=group["multiplicity"][()],
+            **_crystal(h5),
+        )
+
+
+def read_provenance(path: str | os.PathLike) -> dict:
+    """The record of `provenance.provenance` in one of our NeXus files."""
+    with h5py.File(path, "r") as h5:
+        return json.loads(h5["entry/process/provenance"][()])
+
+
+def _group(parent, name: str, nexus_class: str):
+    group = parent.create_group(name)
+    group.attrs["NX_class"] = nexus_class
+    return group
+
+
+def _entry(h5, default: str, data: Merged | Volume, provenance: dict):
+    h5.attrs["default"] = "entry"
+    entry = _group(h5, "entry", "NXentry")
+    entry.attrs["default"] = default
+    entry["title"] = f"dials.diffuse {default}"
+    process = _group(entry, "process", "NXprocess")
+    process["program"] = provenance["program"]
+    process["provenance"] = json.dumps(provenance)
+    process["grid"] = json.dumps(data.grid.to_dict())
+    if data.unit_cell is not None:
+        crystal = _group(entry, "crystal", "NXcollection")
+        crystal["unit_cell"] = np.array(data.unit_cell)
+        if data.space_group is not None:
+            crystal["space_group_hall"] = data.space_group
+    return entry
+
+
+def _packed(values: np.ndarray) -> dict:
+    if values.size == 0:
+        return {}
+    return {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+
+
+def _grid(h5) -> Grid:
+    return Grid.from_dict(json.loads(h5["entry/process/grid"][()]))
+
+
+def _crystal(h5) -> dict:
+    crystal = h5.get("entry/crystal")
+    if crystal is None:
+        return {}
+    hall = crystal.get("space_group_hall")
+    return {
+        "unit_cell": tuple(float(x) for x in crystal["unit_cell"][()]),
+        "space_group": None if hall is None else hall[()].decode(),
+    }
+
+
+@contextmanager
+def _open(path: str | os.PathLike, group: str, what: str):
+    if not Path(path).exists():
+        raise InputError(f"The file {path} does not exist.")
+    try:
+        h5 = h5py.File(path, "r")
+    except OSError as error:
+        raise InputError(f"The file {path} can't be read as HDF5 ({error}).") from error
+    with h5:
+        if f"entry/{group}" not in h5 or "entry/process/grid" not in h5:
+            raise InputError(f"The file {path} is not a {what} of dials.diffuse.")
+        yield h5

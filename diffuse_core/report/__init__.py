@@ -1,0 +1,3 @@
+"""Tables and pictures for people."""
+
+from __future__ import annotations
