@@ -15,7 +15,7 @@ import numpy as np
 from diffuse_core import statistics
 from diffuse_core.errors import InputError
 from diffuse_core.grid import keys_of
-from diffuse_core.voxels import Voxels, s_norm
+from diffuse_core.voxel_list import Voxels, s_norm
 
 VARIANCE_SHELLS = 20
 FLOOR = 0.05

@@ -10,7 +10,7 @@ from scipy import sparse
 
 from diffuse_core.errors import ConfigError
 from diffuse_core.grid import keys_of
-from diffuse_core.voxels import Voxels
+from diffuse_core.voxel_list import Voxels
 
 Representative = Callable[[np.ndarray], np.ndarray]
 CHUNK = 200_000

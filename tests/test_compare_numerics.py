@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diffuse_core import compare, statistics, voxels
+from diffuse_core import compare, statistics, voxel_list
 from diffuse_core.errors import InputError
 
 CELL = (40.0, 50.0, 60.0, 90.0, 90.0, 90.0)
@@ -19,7 +19,7 @@ def rng():
 
 def smooth(hkl):
     """Intensity with an isotropic and an anisotropic part, mean about 20."""
-    s = voxels.s_norm(CELL, hkl)
+    s = voxel_list.s_norm(CELL, hkl)
     waves = np.cos(0.9 * hkl[:, 0]) * np.cos(0.7 * hkl[:, 1] + 0.4 * hkl[:, 2])
     return 30 * np.exp(-3 * s) * (1 + 0.3 * waves)
 
@@ -30,7 +30,7 @@ def grid(step=0.5, reach=10):
 
 
 def map_of(index, intensity, sigma=None, step=0.5, **about):
-    return voxels.Voxels(
+    return voxel_list.Voxels(
         "map", "hkl", np.full(3, step), index, intensity, sigma, **about
     )
 
@@ -49,7 +49,7 @@ def test_s_norm_is_cctbx():
     cell = (31.0, 42.0, 53.0, 71.0, 88.0, 103.0)
     hkl = np.array([[1, 2, 3], [-4, 5, -6], [7, 0, 0]])
     expected = [1 / uctbx.unit_cell(cell).d(tuple(int(x) for x in h)) for h in hkl]
-    assert voxels.s_norm(cell, hkl) == pytest.approx(expected, rel=1e-9)
+    assert voxel_list.s_norm(cell, hkl) == pytest.approx(expected, rel=1e-9)
 
 
 def test_a_map_agrees_with_itself():
@@ -74,7 +74,7 @@ def test_scale_offset_and_noise_come_back(rng, noisy_a):
     sigma_a = rng.uniform(0.5, 3, len(index)) * noisy_a
     sigma_b = rng.uniform(0.5, 6, len(index))
     a = map_of(index, truth + sigma_a * rng.normal(size=len(index)), sigma_a)
-    a = voxels.replace(a, exact=not noisy_a)
+    a = voxel_list.replace(a, exact=not noisy_a)
     noise = sigma_b * rng.normal(size=len(index))
     b = map_of(index, 2.5 * truth - 7 + noise, sigma_b)
     result = compared(a, b)
@@ -107,7 +107,7 @@ def test_allowed_correlation_is_the_stated_formula(rng):
         np.full(len(index), 4.0),
     )
     overall = compared(truth, b).overall
-    inside = voxels.s_norm(CELL, index * 0.5) <= EDGES[-1]
+    inside = voxel_list.s_norm(CELL, index * 0.5) <= EDGES[-1]
     variance = 9 * truth.intensity[inside].var()
     expected = np.sqrt(variance / (variance + 16))
     assert overall.cc_allowed == pytest.approx(expected, rel=1e-3)
@@ -160,7 +160,7 @@ def test_without_sigmas_there_is_still_a_line(rng):
 def test_a_radial_difference_leaves_the_anisotropic_part(rng):
     index = grid()
     a = map_of(index, smooth(index * 0.5))
-    s = voxels.s_norm(CELL, index * 0.5)
+    s = voxel_list.s_norm(CELL, index * 0.5)
     b = map_of(index, a.intensity + 100 * np.exp(-0.5 * ((s - 0.2) / 0.05) ** 2))
     result = compared(a, b)
     assert result.overall.cc < 0.6

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diffuse_core import compare, regrid, statistics, voxels
+from diffuse_core import compare, regrid, statistics, voxel_list
 from diffuse_core.errors import ConfigError, InputError
 
 HALL_P41 = "P 4w"
@@ -23,7 +23,7 @@ def cube(n):
 
 
 def map_of(index, intensity, sigma=None, steps=STEPS, **about):
-    return voxels.Voxels(
+    return voxel_list.Voxels(
         "m", "hkl", np.asarray(steps, float), index, intensity, sigma, **about
     )
 
@@ -156,7 +156,7 @@ def test_a_cartesian_map_lands_on_the_right_voxels():
     matrix = np.linalg.inv(basis)
     q = index * step
     values = 10 + (q @ matrix.T) @ np.array([1.0, 2.0, -1.0])
-    cartesian = voxels.Voxels("c", "lab", np.full(3, step), index, values)
+    cartesian = voxel_list.Voxels("c", "lab", np.full(3, step), index, values)
     binned = regrid.binned(cartesian, matrix, np.full(3, 0.5))
     expected = 10 + binned.centres @ np.array([1.0, 2.0, -1.0])
     difference = binned.intensity - expected
@@ -171,19 +171,19 @@ def test_a_cartesian_map_lands_on_the_right_voxels():
 def test_widths_of_a_table_are_found(digits):
     index = cube(6)
     points = np.round(index / 3, digits)
-    v = voxels.from_points("t", points, np.ones(len(index)))
+    v = voxel_list.from_points("t", points, np.ones(len(index)))
     assert v.steps == pytest.approx(STEPS)
     assert (v.index == index).all()
 
 
 def test_tables_that_make_no_sense():
     with pytest.raises(InputError, match="holds no measured voxel"):
-        voxels.from_points("t", np.zeros((1, 3)), [np.nan], [1, 1, 1])
+        voxel_list.from_points("t", np.zeros((1, 3)), [np.nan], [1, 1, 1])
     with pytest.raises(InputError, match="2 voxels more than once"):
-        voxels.from_points("t", np.zeros((3, 3)), np.ones(3), [1, 1, 1])
+        voxel_list.from_points("t", np.zeros((3, 3)), np.ones(3), [1, 1, 1])
     with pytest.raises(InputError, match="single layer"):
-        voxels.from_points("t", np.zeros((1, 3)), np.ones(1))
+        voxel_list.from_points("t", np.zeros((1, 3)), np.ones(1))
     with pytest.raises(InputError, match="not multiples"):
-        voxels.from_points("t", cube(2) + 0.5, np.ones(125))
+        voxel_list.from_points("t", cube(2) + 0.5, np.ones(125))
     with pytest.raises(InputError, match="shape"):
-        voxels.from_axes("t", [np.arange(3)] * 3, np.ones((3, 3, 4)))
+        voxel_list.from_axes("t", [np.arange(3)] * 3, np.ones((3, 3, 4)))

@@ -36,6 +36,7 @@ LAYERS = {
     "statistics": 1,
     "symmetry": 1,
     "volume": 1,
+    "voxel_list": 1,
     "voxels": 1,
     "boundary": 2,
     "compat": 2,
