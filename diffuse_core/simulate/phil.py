@@ -24,7 +24,8 @@ detector {
     .help = "Distance along the beam to the rotation centre of the detector, in mm."
   two_theta = 0
     .type = float
-    .help = "Swing of the detector about the vertical (y) through the sample, deg."
+    .help = "Swing of the detector about the vertical (y) through the sample, towards"
+            "+x, deg."
   tilt = 0
     .type = float
     .help = "Rotation of the detector about its own fast axis, deg."
@@ -204,9 +205,6 @@ background {
   }
 }
 response {
-  solid_angle = True
-    .type = bool
-    .help = "If False every pixel subtends as much as the mean pixel."
   polarization = True
     .type = bool
   sensor = True

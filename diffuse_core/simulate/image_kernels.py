@@ -1,0 +1,86 @@
+"""Compiled sums over the pixels of one panel in one image."""
+
+from __future__ import annotations
+
+import math
+
+import numba
+
+from diffuse_core.simulate.truth_kernels import intensity_at
+
+
+@numba.njit(cache=True, parallel=True)
+def diffuse_image(s, to_hkl, basis, spherical, halo, cloud, out):
+    """Writes the mean diffuse intensity of each pixel to `out` (n_slow, n_fast).
+
+    s: (n_points, n_slow, n_fast, 3), 1/A; to_hkl: (n_angles, 3, 3), hkl = to_hkl @ s.
+    """
+    n_points, n_slow, n_fast, _ = s.shape
+    n_angles = to_hkl.shape[0]
+    for j in numba.prange(n_slow):
+        for i in range(n_fast):
+            total = 0.0
+            for p in range(n_points):
+                x, y, z = s[p, j, i, 0], s[p, j, i, 1], s[p, j, i, 2]
+                for a in range(n_angles):
+                    m = to_hkl[a]
+                    total += intensity_at(
+                        m[0, 0] * x + m[0, 1] * y + m[0, 2] * z,
+                        m[1, 0] * x + m[1, 1] * y + m[1, 2] * z,
+                        m[2, 0] * x + m[2, 1] * y + m[2, 2] * z,
+                        basis,
+                        spherical,
+                        halo,
+                        cloud,
+                    )
+            out[j, i] = total / (n_points * n_angles)
+
+
+@numba.njit(cache=True)
+def add_spots(s, boxes, strength, centre, velocity, radial, width, begin, end, out):
+    """Adds the mean intensity of spots during the image to `out` (n_slow, n_fast).
+
+    A spot is a normalised Gaussian in reciprocal space, of standard deviation `radial`
+    along its s and `width` across it, that moves on a straight line: at the angle tau
+    from its crossing it is at centre + tau velocity. Its mean over tau = begin ... end
+    is an error function, so the sum over images does not depend on their width.
+
+    s: (n_points, n_slow, n_fast, 3), 1/A. Per spot: boxes (n, 4) int x0, x1, y0, y1;
+    strength, width, begin, end (n,), angles in rad (not used where velocity is 0).
+    """
+    for n in range(boxes.shape[0]):
+        cx, cy, cz = centre[n, 0], centre[n, 1], centre[n, 2]
+        vx, vy, vz = velocity[n, 0], velocity[n, 1], velocity[n, 2]
+        norm = math.sqrt(cx * cx + cy * cy + cz * cz)
+        ux, uy, uz = cx / norm, cy / norm, cz / norm
+        across = 1.0 / (width[n] * width[n])
+        along = 1.0 / (radial * radial)
+        moving = vx * vx + vy * vy + vz * vz > 0.0
+        peak = strength[n] * math.sqrt(along) * across * (2.0 * math.pi) ** -1.5
+        vu = vx * ux + vy * uy + vz * uz
+        a = across * (vx * vx + vy * vy + vz * vz - vu * vu) + along * vu * vu
+        for j in range(boxes[n, 2], boxes[n, 3]):
+            for i in range(boxes[n, 0], boxes[n, 1]):
+                total = 0.0
+                for p in range(s.shape[0]):
+                    dx = s[p, j, i, 0] - cx
+                    dy = s[p, j, i, 1] - cy
+                    dz = s[p, j, i, 2] - cz
+                    du = dx * ux + dy * uy + dz * uz
+                    c = across * (dx * dx + dy * dy + dz * dz - du * du)
+                    c += along * du * du
+                    if moving:
+                        b = across * (vx * dx + vy * dy + vz * dz - vu * du)
+                        b += along * vu * du
+                        root = math.sqrt(0.5 * a)
+                        swept = math.erf((end[n] - b / a) * root)
+                        swept -= math.erf((begin[n] - b / a) * root)
+                        swept *= 0.5 * math.sqrt(2.0 * math.pi / a)
+                        total += (
+                            math.exp(-0.5 * (c - b * b / a))
+                            * swept
+                            / (end[n] - begin[n])
+                        )
+                    else:
+                        total += math.exp(-0.5 * c)
+                out[j, i] += peak * total / s.shape[0]
