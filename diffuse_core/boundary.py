@@ -125,7 +125,7 @@ def image_of(experiment, number: int, index: int, part=(0.5, 1.0)) -> Image:
         (3, 3),
     )
     fixed = _square(goniometer.get_fixed_rotation())
-    datum = matrix.col(goniometer.get_rotation_axis_datum())
+    datum = matrix.col(goniometer.get_rotation_axis_datum()).normalize()
     rotation = _square(datum.axis_and_angle_as_r3_rotation_matrix(phi, deg=True))
     beam = experiment.beam
     s0 = _at(beam.num_scan_points, z, beam.get_s0_at_scan_point, beam.get_s0, (3,))
