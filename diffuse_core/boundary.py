@@ -185,8 +185,8 @@ def read_image(experiment, index: int) -> tuple[tuple, tuple]:
     """Raw values and what may be used of them.
 
     Returns:
-        Per panel: raw values (n_slow, n_fast), int32, float32 or float64; bool mask:
-        trusted range, untrusted areas, mask of the format and of the .expt, shadows.
+        Per panel: raw values (n_slow, n_fast), int32 or float64; bool mask: trusted
+        range, untrusted areas, mask of the format and of the .expt, shadows.
 
     Raises:
         InputError: The image can't be read.
@@ -202,9 +202,14 @@ def read_image(experiment, index: int) -> tuple[tuple, tuple]:
             "input.image_range."
         ) from error
     return (
-        tuple(flumpy.to_numpy(panel) for panel in raw),
+        tuple(_raw_values(panel) for panel in raw),
         tuple(flumpy.to_numpy(panel) for panel in mask),
     )
+
+
+def _raw_values(panel) -> np.ndarray:
+    values = flumpy.to_numpy(panel)
+    return values if values.dtype == np.int32 else values.astype(np.float64)
 
 
 def laue_group(space_group):
