@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 BUILTIN: tuple[str, ...] = (
+    "diffuse_core.plugins.masking.mask_file",
+    "diffuse_core.plugins.masking.resolution",
+    "diffuse_core.plugins.masking.shoebox",
+    "diffuse_core.plugins.masking.untrusted",
     "diffuse_core.plugins.correction.air",
     "diffuse_core.plugins.correction.polarization",
     "diffuse_core.plugins.correction.sensor",
