@@ -38,9 +38,8 @@ def master_scope(
     wanted = set(sections)
     scope.objects = [o for o in scope.objects if o.name in wanted]
     for name in kinds:
-        plugins = [model.plugin for model in registry.models(name)]
         own = parse("")
-        own.adopt(kind_scope(KINDS[name], plugins))
+        own.adopt(kind_scope(KINDS[name], registry.scopes(name)))
         scope.adopt_scope(own)
     return scope
 

@@ -20,14 +20,19 @@ from diffuse_core.descriptors import DEFAULT, Kind, ModelPlugin
 from diffuse_core.errors import PluginError
 
 
-def model_scope(plugin: ModelPlugin):
+def model_scope(plugin: ModelPlugin, includes: bool = True):
     """The libtbx.phil scope of one model, with its summary as help.
+
+    Args:
+        plugin: The model.
+        includes: Follow `include` lines, which may import much; otherwise they stay
+            as definitions named "include".
 
     Raises:
         PluginError: The PHIL text can't be parsed, or its defaults break its types.
     """
     try:
-        contents = parse(plugin.phil, source_info="its PHIL", process_includes=True)
+        contents = parse(plugin.phil, source_info="its PHIL", process_includes=includes)
         contents.extract()
     except Exception as error:
         raise PluginError(
@@ -40,12 +45,12 @@ def model_scope(plugin: ModelPlugin):
     return own
 
 
-def kind_scope(kind: Kind, plugins: Sequence[ModelPlugin]):
+def kind_scope(kind: Kind, models: Sequence[tuple[ModelPlugin, scope]]):
     """The scope of a kind: its selector, then the scopes of its models."""
     result = scope(name=kind.name)
-    result.adopt(_selector(kind, plugins))
-    for plugin in plugins:
-        result.adopt(model_scope(plugin))
+    result.adopt(_selector(kind, [plugin for plugin, _ in models]))
+    for _, own in models:
+        result.adopt(own)
     return result
 
 

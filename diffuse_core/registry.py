@@ -24,6 +24,9 @@ from diffuse_core.discovery import GROUP, Candidate, Source, candidates, reason
 from diffuse_core.errors import ConfigError, DiffuseError, PluginError
 from diffuse_core.model_phil import model_scope
 
+BUILT_IN = "dials-diffuse"
+"""Distribution of the models that come with the program."""
+
 _MARK = f"{hookspecs.PROJECT}_impl"
 
 __all__ = [
@@ -150,7 +153,7 @@ class Registry:
         for name in BUILTIN:
             registry.add(
                 importlib.import_module(name),
-                Source(name, "dials-diffuse", diffuse_core.__version__),
+                Source(name, BUILT_IN, diffuse_core.__version__),
             )
         for candidate in candidates(environ):
             registry._try(candidate)
@@ -183,6 +186,25 @@ class Registry:
     def models(self, kind: str) -> list[RegisteredModel]:
         """The models of a kind, sorted by name."""
         return [self._models[kind][name] for name in sorted(self._models[kind])]
+
+    def scopes(self, kind: str) -> list[tuple[ModelPlugin, object]]:
+        """The models of a kind with their PHIL scopes, includes resolved.
+
+        A third-party model whose includes fail is dropped and becomes a failure.
+
+        Raises:
+            PluginError: The scope of a built-in model can't be made.
+        """
+        found = []
+        for model in self.models(kind):
+            try:
+                found.append((model.plugin, model_scope(model.plugin)))
+            except PluginError as error:
+                if model.source.distribution == BUILT_IN:
+                    raise
+                del self._models[kind][model.plugin.name]
+                self.failures.append(Failure(model.source, str(error)))
+        return found
 
     def get(self, kind: str, name: str) -> RegisteredModel:
         """One model.
@@ -241,7 +263,7 @@ class Registry:
 
     def _check(self, model: RegisteredModel, before: list[RegisteredModel]) -> None:
         """Refuses what would break every run, whether or not the model is selected."""
-        model_scope(model.plugin)
+        model_scope(model.plugin, includes=False)
         kind, name = model.kind, model.plugin.name
         if any((other.kind, other.plugin.name) == (kind, name) for other in before):
             raise PluginError(f"The {model} is offered twice.")

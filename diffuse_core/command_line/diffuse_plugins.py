@@ -24,8 +24,7 @@ from diffuse_core import config
 from diffuse_core.command_line import common
 from diffuse_core.descriptors import KINDS, Kind
 from diffuse_core.errors import PluginError
-from diffuse_core.model_phil import model_scope
-from diffuse_core.registry import Failure, RegisteredModel, Registry
+from diffuse_core.registry import Failure, Registry
 
 PHIL = """
 json = None
@@ -54,14 +53,15 @@ def run(args: Sequence[str] | None = None) -> None:
     if rest:
         raise Sorry(f"dials.diffuse_plugins can't use {rest[0]!r}; see -h.")
     registry = Registry.discover()
+    scopes = {kind: [scope for _, scope in registry.scopes(kind)] for kind in KINDS}
     failures = [*registry.failures, *_broken(registry)]
     tables = _tables(registry)
     for kind in KINDS.values():
         print(_heading(kind))
         print("\n".join(tables[kind.name]) or "   none")
         if options.verbose:
-            for model in registry.models(kind.name):
-                print(_parameters(model))
+            for scope in scopes[kind.name]:
+                print(_parameters(scope))
         print()
     print("* selected by default")
     if params.json:
@@ -108,10 +108,9 @@ def _tables(registry: Registry) -> dict[str, list[str]]:
     return tables
 
 
-def _parameters(model: RegisteredModel) -> str:
-    scope = model_scope(model.plugin)
+def _parameters(scope) -> str:
     if not scope.objects:
-        return f"\n    {model.plugin.name}: no parameters"
+        return f"\n    {scope.name}: no parameters"
     return "\n" + scope.as_str(prefix="    ", attributes_level=1).rstrip()
 
 
