@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from diffuse_core.errors import InputError
-from diffuse_core.grid import keys_of
+from diffuse_core.grid import keys_of, reciprocal_basis
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,12 +63,8 @@ class Voxels:
 
 
 def s_norm(unit_cell: tuple[float, ...], hkl: np.ndarray) -> np.ndarray:
-    """(n,) |s| = 1/d in 1/A of hkl (n, 3), from the reciprocal metric of the cell."""
-    lengths = np.asarray(unit_cell[:3], float)
-    ca, cb, cg = np.cos(np.radians(unit_cell[3:]))
-    angles = np.array([[1, cg, cb], [cg, 1, ca], [cb, ca, 1]])
-    metric = np.linalg.inv(angles * np.outer(lengths, lengths))
-    return np.sqrt(np.maximum(np.einsum("ni,ij,nj->n", hkl, metric, hkl), 0.0))
+    """(n,) |s| = 1/d in 1/A of hkl (n, 3) for a cell in A and deg."""
+    return np.linalg.norm(hkl @ reciprocal_basis(unit_cell).T, axis=1)
 
 
 def from_points(
