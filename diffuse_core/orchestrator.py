@@ -76,7 +76,7 @@ class Run:
     def __init__(self, spec: RunSpec, registry: Registry | None = None) -> None:
         registry = registry or Registry.discover()
         scope = config.master_scope(registry, (), config.INTEGRATE_KINDS)
-        params = config.working_scope(scope, spec.phil).extract()
+        params = config.extract(scope, spec.phil)
         found = chosen_fingerprint(registry, params)
         if found != spec.fingerprint:
             raise PluginError(
@@ -102,21 +102,21 @@ class Run:
         self._source = ImageSource(self.inputs, self.models.mapper.oversample[2])
         self._integrator = Integrator(self.models, self._panels)
 
-    def integrate(self, block: Block) -> dict:
-        """Observations of one block, written to its file; what was counted.
-
-        A file that is there already, of the same inputs and parameters, is kept.
-        """
+    def finished(self, block: Block) -> dict | None:
+        """What was counted in a block whose file is there, of the same inputs and
+        parameters; None if it must be integrated."""
         path = block_path(self.spec.folder, block)
-        signature = self._signature(block)
-        n_images = block.stop - block.start
-        if path.exists():
-            try:
-                meta = read_meta(path)
-                if meta["signature"] == signature:
-                    return {**meta["tally"], "reused": n_images, "file": path.name}
-            except (InputError, KeyError, ValueError):
-                logger.debug("%s is incomplete: integrated again", path)
+        try:
+            meta = read_meta(path)
+            if meta["signature"] != self._signature(block):
+                return None
+            return {**meta["tally"], "file": path.name}
+        except (InputError, KeyError, ValueError):
+            return None
+
+    def integrate(self, block: Block) -> dict:
+        """Observations of one block, written to its file; what was counted."""
+        path = block_path(self.spec.folder, block)
         columns, tally = self._integrator.integrate_block(
             self.inputs.setups[block.experiment], self._source.exposures(block)
         )
@@ -125,7 +125,7 @@ class Run:
         experiment = self.inputs.experiments[block.experiment]
         crystal = experiment.crystal
         meta = {
-            "signature": signature,
+            "signature": self._signature(block),
             "tally": tally,
             "grid": self.models.mapper.grid.to_dict(),
             "block": [block.number, block.experiment, block.start, block.stop],
@@ -135,7 +135,7 @@ class Run:
             "provenance": self.spec.provenance,
         }
         write_observations(path, Observations(columns, meta))
-        return {**tally, "reused": 0, "file": path.name}
+        return {**tally, "file": path.name}
 
     def _signature(self, block: Block) -> str:
         images = self.inputs.experiments[block.experiment].imageset
@@ -183,11 +183,12 @@ def make_spec(
     found = chosen_fingerprint(registry, params)
     models = parse("")
     models.objects = [o for o in working.objects if o.name in config.INTEGRATE_KINDS]
-    extra = [p for p in config.path_values(models) if os.path.isfile(p)]
+    phil = models.as_str()
+    extra = [p for p in config.path_values(phil) if os.path.isfile(p)]
     return RunSpec(
         experiments=experiments,
         reflections=reflections,
-        phil=models.as_str(),
+        phil=phil,
         folder=os.path.abspath(params.output.observations),
         fingerprint=found,
         provenance=provenance(
@@ -228,24 +229,40 @@ def integrate(
         stale.unlink(missing_ok=True)
     nproc = 1 if params.parallel.engine == "serial" else params.parallel.nproc
     total = sum(b.stop - b.start for b in blocks)
-    figures = dict.fromkeys(
-        ("images", "pixels", "used", "observations", "counts", "reused"), 0
-    )
-    progress(0, total)
-    if nproc > 1:
-        results = run_tasks(Run, Run.integrate, spec, blocks, nproc)
-    else:
-        results = run_tasks(lambda _: run, Run.integrate, spec, blocks, 1)
+    figures = dict.fromkeys(("images", "pixels", "used", "observations", "counts"), 0)
     files = []
-    for tally in results:
-        files.append(tally.pop("file"))
+
+    def note(tally: dict) -> None:
+        files.append(tally["file"])
         for name in figures:
             figures[name] += tally[name]
-        progress(figures["images"], total)
+
+    waiting = []
+    for block in blocks:
+        tally = run.finished(block)
+        if tally is None:
+            waiting.append(block)
+        else:
+            note(tally)
+    reused = figures["images"]
+    if reused:
+        logger.info("%d images were integrated by an earlier run", reused)
+    if nproc > 1:
+        results = run_tasks(Run, Run.integrate, spec, waiting, nproc)
+    else:
+        results = run_tasks(lambda _: run, Run.integrate, spec, waiting, 1)
+    for tally in results:
+        note(tally)
+        progress(figures["images"] - reused, total - reused)
     for old in Path(spec.folder).glob("block_*.h5"):
         if old.name not in files:
             old.unlink()
-    record = {**figures, "experiments": len(numbers), "blocks": len(blocks)}
+    record = {
+        **figures,
+        "reused": reused,
+        "experiments": len(numbers),
+        "blocks": len(blocks),
+    }
     temporary = run_file.with_name(f".{RUN_FILE}.{os.getpid()}.tmp")
     temporary.write_text(
         json.dumps({"figures": record, "files": sorted(files)}, indent=1)

@@ -134,6 +134,8 @@ def _check_arguments(files: Sequence[str]) -> None:
     for name in files:
         if name.startswith("-"):
             raise Sorry(f"There is no option {name}; see -h.")
+        if name.endswith("="):
+            raise Sorry(f"The parameter {name[:-1]} has no value; {name}None is empty.")
         if "=" in name and not os.path.exists(name):
             raise Sorry(f"There is no parameter {name.split('=')[0]}; see -c -e2.")
         if not os.path.exists(name):
@@ -166,18 +168,22 @@ def write_json(path: str | None, figures: dict) -> None:
 def progress_bar(description: str):
     """Yields progress(done, total): a bar with images/s and time left."""
     terminal = sys.stderr.isatty()
-    bar = tqdm(
-        desc=description,
-        unit="image",
-        mininterval=0.2 if terminal else 15.0,
-        dynamic_ncols=terminal,
-    )
+    bar = None
 
     def progress(done: int, total: int) -> None:
-        bar.total = total
+        nonlocal bar
+        if bar is None:
+            bar = tqdm(
+                desc=description,
+                unit="image",
+                total=total,
+                mininterval=0.2 if terminal else 15.0,
+                dynamic_ncols=terminal,
+            )
         bar.update(done - bar.n)
 
     try:
         yield progress
     finally:
-        bar.close()
+        if bar is not None:
+            bar.close()

@@ -23,8 +23,9 @@ def integration_table(figures: dict) -> str:
         ["photons in them", f"{figures['counts']:.6g}"],
         ["observations", f"{figures['observations']}"],
         ["time (s)", f"{seconds:.1f}"],
-        ["images/s", f"{images / seconds:.2f}"],
     ]
+    if images:
+        rows.append(["images/s", f"{images / seconds:.2f}"])
     return tabulate(rows)
 
 
