@@ -63,3 +63,38 @@ def run_command() -> Callable[..., subprocess.CompletedProcess[str]]:
         return done
 
     return run
+
+
+@pytest.fixture
+def fake_distribution(tmp_path) -> Callable[..., Path]:
+    """A function that installs a plug-in distribution into a folder of its own.
+
+    ``fake_distribution("my-plugin", text)`` writes a module with that text and the
+    metadata that pip would write, and returns the folder, to be put on ``sys.path`` or
+    PYTHONPATH. ``module`` is "my_plugin", ``entry`` (of the entry point) "my-plugin"
+    and ``value`` the module, unless given.
+    """
+    folder = tmp_path / "site"
+
+    def install(
+        name: str,
+        text: str,
+        *,
+        version: str = "1.0",
+        module: str | None = None,
+        entry: str | None = None,
+        value: str | None = None,
+    ) -> Path:
+        module = module or name.replace("-", "_")
+        metadata = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+        metadata.mkdir(parents=True)
+        (folder / f"{module}.py").write_text(text)
+        (metadata / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        )
+        (metadata / "entry_points.txt").write_text(
+            f"[dials.diffuse]\n{entry or name} = {value or module}\n"
+        )
+        return folder
+
+    return install
