@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -66,13 +67,14 @@ def run_command() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture
-def fake_distribution(tmp_path) -> Callable[..., Path]:
+def fake_distribution(tmp_path) -> Iterator[Callable[..., Path]]:
     """A function that installs a plug-in distribution into a folder of its own.
 
     ``fake_distribution("my-plugin", text)`` writes a module with that text and the
     metadata that pip would write, and returns the folder, to be put on ``sys.path`` or
     PYTHONPATH. ``module`` is "my_plugin", ``entry`` (of the entry point) "my-plugin"
-    and ``value`` the module, unless given.
+    and ``value`` the module, unless given. Modules that were imported from the folder
+    are forgotten after the test.
     """
     folder = tmp_path / "site"
 
@@ -97,4 +99,7 @@ def fake_distribution(tmp_path) -> Callable[..., Path]:
         )
         return folder
 
-    return install
+    yield install
+    for name, imported in list(sys.modules.items()):
+        if str(folder) in (getattr(imported, "__file__", None) or ""):
+            del sys.modules[name]

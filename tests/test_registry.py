@@ -61,14 +61,8 @@ def discover(monkeypatch):
     """Registry.discover with a folder on sys.path, and without the user's settings."""
 
     def run(folder: Path, **environ: str) -> Registry:
-        before = set(sys.modules)
         monkeypatch.syspath_prepend(str(folder))
-        try:
-            return Registry.discover(environ)
-        finally:
-            for name in set(sys.modules) - before:
-                if (folder / f"{name}.py").exists():
-                    del sys.modules[name]
+        return Registry.discover(environ)
 
     return run
 
