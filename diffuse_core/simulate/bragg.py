@@ -135,10 +135,10 @@ def _still_spots(
 ) -> Spots:
     """Spots closer to the Ewald sphere than the cut-off."""
     s = reflections.hkl @ orientation.matrices(np.zeros(1))[0].T
-    width = _widths(params, np.linalg.norm(s, axis=1))
+    norm = np.linalg.norm(s, axis=1)
+    width = _widths(params, norm)
     excess = np.linalg.norm(s + s0, axis=1) - np.linalg.norm(s0)
-    keep = np.abs(excess) < CUTOFF * width
-    keep &= np.linalg.norm(s, axis=1) > 0
+    keep = (np.abs(excess) < CUTOFF * width) & (norm > 0)
     zero = np.zeros(keep.sum())
     return _unplaced(
         reflections.hkl[keep],

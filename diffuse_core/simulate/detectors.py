@@ -134,6 +134,11 @@ def limits_are_exclusive() -> bool:
     return not panel.get_trusted_range_mask(data)[0]
 
 
+def written_thickness(panel: Panel) -> float:
+    """Sensor thickness (mm) for an image file: dxtbx refuses files that say 0."""
+    return max(panel.get_thickness(), 1e-3)
+
+
 def trusted_range(saturation: int) -> tuple[float, float]:
     """Trusted range in the sense of this dxtbx: 0 ... saturation - 1 are trusted."""
     if limits_are_exclusive():
@@ -197,7 +202,7 @@ def _curved(distance: float) -> Detector:
     for i in range(CURVED_PANELS):
         angle = (i - 0.5 * (CURVED_PANELS - 1)) * step
         turn = _rotation((0, -1, 0), angle)
-        fast, slow = turn @ (1, 0, 0), np.array((0, -1, 0))
+        fast, slow = turn @ (1, 0, 0), np.array((0.0, -1.0, 0.0))
         centre = turn @ (0, 0, -distance)
         corner = centre - 0.5 * CURVED.pixel * (n_fast * fast + n_slow * slow)
         panel = detector.add_panel()

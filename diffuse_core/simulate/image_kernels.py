@@ -1,4 +1,4 @@
-"""Compiled sums over the pixels of one panel in one image."""
+"""Compiled sums over the pixels of one panel in one image, for use in threads."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import math
 
 import numba
 
-from diffuse_core.simulate.truth_kernels import intensity_at
+from diffuse_core.simulate.truth_kernels import SERIAL, intensity_at
 
 
-@numba.njit(cache=True, parallel=True)
+@numba.njit(**SERIAL)
 def diffuse_image(s, to_hkl, basis, spherical, halo, cloud, out):
     """Writes the mean diffuse intensity of each pixel to `out` (n_slow, n_fast).
 
@@ -17,7 +17,7 @@ def diffuse_image(s, to_hkl, basis, spherical, halo, cloud, out):
     """
     n_points, n_slow, n_fast, _ = s.shape
     n_angles = to_hkl.shape[0]
-    for j in numba.prange(n_slow):
+    for j in range(n_slow):
         for i in range(n_fast):
             total = 0.0
             for p in range(n_points):
@@ -36,7 +36,7 @@ def diffuse_image(s, to_hkl, basis, spherical, halo, cloud, out):
             out[j, i] = total / (n_points * n_angles)
 
 
-@numba.njit(cache=True)
+@numba.njit(**SERIAL)
 def add_spots(s, boxes, strength, centre, velocity, radial, width, begin, end, out):
     """Adds the mean intensity of spots during the image to `out` (n_slow, n_fast).
 

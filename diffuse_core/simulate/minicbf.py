@@ -15,7 +15,7 @@ from dxtbx import flumpy
 from dxtbx.ext import compress
 from dxtbx.model import Beam, Panel
 
-from diffuse_core.simulate.detectors import lowest_and_saturation
+from diffuse_core.simulate.detectors import lowest_and_saturation, written_thickness
 
 FIRST_EPOCH = 1577836800.0
 """2020-01-01 00:00:00 UTC, the start of every simulated scan."""
@@ -45,7 +45,7 @@ def header(
         f"Detector: {description}, S/N 00-0000 simulated by dials.diffuse_simulate",
         time.strftime("%Y-%m-%dT%H:%M:%S.%f"),
         f"Pixel_size {px:.12g} m x {py:.12g} m",
-        f"Silicon sensor, thickness {panel.get_thickness() * 1e-3:.12g} m",
+        f"Silicon sensor, thickness {written_thickness(panel) * 1e-3:.12g} m",
         f"Exposure_time {exposure:.12g} s",
         f"Exposure_period {exposure:.12g} s",
         f"Count_cutoff {lowest_and_saturation(panel)[1]} counts",

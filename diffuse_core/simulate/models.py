@@ -67,8 +67,6 @@ def make_scan(params: Any, first_epoch: float) -> Scan:
     scan = params.scan
     n = 1 if params.stills.n is not None else scan.n_images
     width = 0.0 if params.stills.n is not None else scan.width
-    if params.stills.n is None and scan.width == 0:
-        raise ConfigError("scan.width must not be 0; use stills.n for stills.")
     return ScanFactory.make_scan(
         (1, n),
         [scan.exposure] * n,

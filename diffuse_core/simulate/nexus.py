@@ -10,7 +10,7 @@ import numpy as np
 
 from dxtbx.model import Beam, Detector, Goniometer, MultiAxisGoniometer, Scan
 
-from diffuse_core.simulate.detectors import lowest_and_saturation
+from diffuse_core.simulate.detectors import lowest_and_saturation, written_thickness
 
 TO_MCSTAS = np.diag((-1.0, 1.0, -1.0))
 """From the laboratory frame of dxtbx to that of NeXus: the beam travels along +z."""
@@ -100,7 +100,7 @@ class NexusWriter:
         group = _group(entry["instrument"], "detector", "NXdetector")
         lowest, saturation = lowest_and_saturation(detector[0])
         group["sensor_material"] = "Si"
-        _dataset(group, "sensor_thickness", detector[0].get_thickness(), "mm")
+        _dataset(group, "sensor_thickness", written_thickness(detector[0]), "mm")
         group["underload_value"] = lowest
         group["saturation_value"] = saturation - 1
         _dataset(group, "frame_time", exposure, "s")

@@ -16,7 +16,7 @@ class Orientation:
 
     setting, fixed: rotations (3, 3). axis: unit vector of the datum axis. start, width:
     deg. a: A = U B (n, 3, 3), at the n_images + 1 scan points or once. Between scan
-    points A is interpolated linearly, before the first and after the last continued.
+    points A is interpolated linearly; before the first and after the last it stays.
     """
 
     setting: np.ndarray
@@ -55,6 +55,6 @@ class Orientation:
             a = self.a
         else:
             i = np.clip(np.floor(z).astype(int), 0, len(self.a) - 2)
-            x = (z - i)[:, None, None]
+            x = np.clip(z - i, 0.0, 1.0)[:, None, None]
             a = (1 - x) * self.a[i] + x * self.a[i + 1]
         return self.setting @ turn @ self.fixed @ a

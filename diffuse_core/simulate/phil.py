@@ -64,8 +64,8 @@ scan {
     .type = float
     .help = "Goniometer angle at the start of the first image, deg."
   width = 1.0
-    .type = float
-    .help = "Rotation per image, deg."
+    .type = float(value_min=1e-6)
+    .help = "Rotation per image, deg; to rotate the other way, reverse the axis."
   exposure = 1.0
     .type = float(value_min=1e-9)
     .help = "Exposure time per image or still, s."
@@ -254,6 +254,9 @@ oversampling {
     .help = "Angles per image over which the diffuse intensity is averaged; spots"
             "are always integrated over the rotation."
 }
+nproc = None
+  .type = int(value_min=1)
+  .help = "Number of threads; default: one per core. The images do not depend on it."
 output {
   directory = simulated
     .type = path

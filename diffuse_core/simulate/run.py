@@ -7,10 +7,13 @@ import copy
 import json
 import logging
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 
 from dxtbx.model import Scan
@@ -36,7 +39,7 @@ from diffuse_core.simulate.truth import Truth
 
 logger = logging.getLogger(__name__)
 
-Progress = Callable[[Iterable[int]], Iterable[int]]
+Progress = Callable[[Iterable], Iterable]
 
 
 def simulate(
@@ -45,7 +48,7 @@ def simulate(
     """Writes images, .expt, .refl and truth.json; see `diffuse_core.simulate`.
 
     Args:
-        progress: wraps the iteration over images, e.g. `tqdm.tqdm`.
+        progress: wraps the iteration over (image, counts), e.g. `tqdm.tqdm`.
     """
     params = recipe_or_params
     if isinstance(recipe_or_params, str):
@@ -162,6 +165,19 @@ class Simulation:
             )
         ]
 
+    def all_counts(self) -> Iterator[tuple[int, list[np.ndarray]]]:
+        """(image, counts) of all images in order, computed ahead in threads."""
+        n_threads = self.params.nproc or numba.config.NUMBA_NUM_THREADS
+        with ThreadPoolExecutor(n_threads) as pool:
+            pending: deque = deque()
+            for image in range(self.n_images):
+                pending.append((image, pool.submit(self.counts, image)))
+                if len(pending) > n_threads:
+                    image, future = pending.popleft()
+                    yield image, future.result()
+            for image, future in pending:
+                yield image, future.result()
+
     def write_images(self, directory: Path, progress: Progress) -> list[Path]:
         """Writes all images to `directory` and returns the paths of the files."""
         prefix = self.params.output.prefix
@@ -176,12 +192,12 @@ class Simulation:
                 self.n_images,
                 [faults.gap for faults in self.faults],
             ) as writer:
-                for image in progress(range(self.n_images)):
-                    writer.write(image, self.counts(image))
+                for image, counts in progress(self.all_counts()):
+                    writer.write(image, counts)
             return [path]
         files = []
         description = _description(self.instrument)
-        for image in progress(range(self.n_images)):
+        for image, counts in progress(self.all_counts()):
             path = directory / f"{prefix}_{image + 1:05d}.cbf"
             start, width = self.scan.get_oscillation()
             text = minicbf.header(
@@ -192,9 +208,7 @@ class Simulation:
                 (start + image * width, width),
                 minicbf.FIRST_EPOCH + image * self.params.scan.exposure,
             )
-            minicbf.write(
-                path, self.counts(image)[0], _description(self.instrument), text
-            )
+            minicbf.write(path, counts[0], description, text)
             files.append(path)
         return files
 
