@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 
 import numpy as np
+
 from dials.array_family import flex  # noqa: F401  (registers the flex types)
 from dxtbx import flumpy
 from scitbx import matrix
@@ -30,18 +31,13 @@ def is_still(experiment) -> bool:
 
 def setups_of(experiments) -> tuple[int, ...]:
     """Index of the pair (detector, beam) of each experiment, in order of appearance."""
-    seen: list[tuple] = []
+    pairs: list[tuple] = []
     result = []
     for experiment in experiments:
-        for i, (detector, beam) in enumerate(seen):
-            if detector is experiment.detector and beam is experiment.beam:
-                break
-            if detector == experiment.detector and beam == experiment.beam:
-                break
-        else:
-            i = len(seen)
-            seen.append((experiment.detector, experiment.beam))
-        result.append(i)
+        pair = (experiment.detector, experiment.beam)
+        if pair not in pairs:
+            pairs.append(pair)
+        result.append(pairs.index(pair))
     return tuple(result)
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
+
 from dials.array_family import flex
 from dxtbx import flumpy
 from dxtbx.model.experiment_list import ExperimentList

@@ -26,16 +26,16 @@ COLUMNS = (
 
 
 @njit(cache=True)
-def _absent(h, k, l, rotations, translations, n_operators, denominator):
+def _absent(h0, h1, h2, rotations, translations, n_operators, denominator):
     for o in range(n_operators):
         r = rotations[o]
         if (
-            h * r[0, 0] + k * r[1, 0] + l * r[2, 0] == h
-            and h * r[0, 1] + k * r[1, 1] + l * r[2, 1] == k
-            and h * r[0, 2] + k * r[1, 2] + l * r[2, 2] == l
+            h0 * r[0, 0] + h1 * r[1, 0] + h2 * r[2, 0] == h0
+            and h0 * r[0, 1] + h1 * r[1, 1] + h2 * r[2, 1] == h1
+            and h0 * r[0, 2] + h1 * r[1, 2] + h2 * r[2, 2] == h2
         ):
             t = translations[o]
-            if (h * t[0] + k * t[1] + l * t[2]) % denominator != 0:
+            if (h0 * t[0] + h1 * t[1] + h2 * t[2]) % denominator != 0:
                 return True
     return False
 
@@ -294,7 +294,7 @@ def accumulate_tile(
 
 @njit(cache=True)
 def rows_of_box(sums, box):
-    """Voxel indices (n, 3) int64 and sums (n, 9) float64 of the voxels that were hit."""
+    """Index (n, 3) int64 and sums (n, 9) float64 of the voxels that were hit."""
     n = 0
     shape = sums.shape
     for i in range(shape[0]):

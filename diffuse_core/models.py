@@ -29,7 +29,7 @@ class RunInputs:
     """What a model may know of the run when it is built.
 
     Attributes:
-        experiments: dxtbx ExperimentList of the run, in the order of `Image.experiment`.
+        experiments: dxtbx ExperimentList of the run; `Image.experiment` counts in it.
         reflections: dials reflection table with `id` = index of the experiment, or
             None when no .refl was given.
         setups: Index of the setup (detector and beam, `PanelGeometry.setup`) of each

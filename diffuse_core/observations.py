@@ -80,7 +80,7 @@ def combine_rows(
         exposure=exposure,
         background=background,
         background_variance=variance,
-        **{name: v / pixels for name, v in zip(MEANS, weighted)},
+        **{name: v / pixels for name, v in zip(MEANS, weighted, strict=True)},
     )
     return {name: values[name].astype(dtype) for name, dtype in DTYPES.items()}
 

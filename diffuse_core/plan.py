@@ -48,8 +48,8 @@ def _images_key(experiment) -> tuple:
     return (tuple(images.paths()), tuple(images.indices()))
 
 
-def used_experiments(experiments, crystals: str) -> list[int]:
-    """Experiments to integrate: all, or the first crystal of each image.
+def check_experiments(experiments) -> None:
+    """Refuses experiments that can't be integrated.
 
     Raises:
         InputError: An experiment has no crystal or no images.
@@ -65,6 +65,17 @@ def used_experiments(experiments, crystals: str) -> list[int]:
                 f"Experiment {number} has no images: give an .expt file that names "
                 "the image files."
             )
+        if boundary.is_still(experiment):
+            continue
+        if oscillation_width(experiment.scan) < 0:
+            raise InputError(
+                f"Experiment {number} has a negative oscillation width: import the "
+                "images again with the rotation axis reversed and a positive width."
+            )
+
+
+def used_experiments(experiments, crystals: str) -> list[int]:
+    """Experiments to integrate: all, or the first crystal of each image."""
     if crystals == "all":
         return list(range(len(experiments)))
     return sorted(group[0] for group in shared_images(experiments).values())
@@ -97,7 +108,7 @@ def make_blocks(
             stop = min(stop, image_range[1] - offset + 1)
         step = 1
         if not boundary.is_still(experiment):
-            step = max(1, round(width / abs(oscillation_width(experiment.scan))))
+            step = max(1, round(width / oscillation_width(experiment.scan)))
         for start in range(first, stop, step):
             blocks.append(Block(len(blocks), number, start, min(start + step, stop)))
     if not blocks:

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 import dials.util
 import dials.util.log
 from dials.util import Sorry
 from dials.util.options import ArgumentParser
-from tqdm import tqdm
 
 import diffuse_core
 from diffuse_core import config

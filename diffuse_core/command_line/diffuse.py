@@ -34,8 +34,9 @@ def run(args=None) -> None:
         ("observations", "merged", "map", "pictures", "json"),
         config.INTEGRATE_KINDS,
     )
-    figures = {"integration": stages.run_integration(options)}
-    figures["merging"] = stages.run_merging(
+    figures = {}
+    figures["integration"], _ = stages.run_integration(options)
+    figures["merging"], figures["provenance"] = stages.run_merging(
         options, [options.params.output.observations]
     )
     sections = options.registry.report_sections(figures)

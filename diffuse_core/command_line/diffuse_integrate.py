@@ -30,7 +30,8 @@ def run(args=None) -> None:
         ("observations", "json"),
         config.INTEGRATE_KINDS,
     )
-    figures = {"integration": stages.run_integration(options)}
+    figures = {}
+    figures["integration"], figures["provenance"] = stages.run_integration(options)
     common.write_json(options.params.output.json, figures)
 
 

@@ -27,7 +27,10 @@ def run(args=None) -> None:
         ("merging",),
         ("merged", "map", "pictures", "json"),
     )
-    figures = {"merging": stages.run_merging(options, options.files)}
+    figures = {}
+    figures["merging"], figures["provenance"] = stages.run_merging(
+        options, options.files
+    )
     common.write_json(options.params.output.json, figures)
 
 

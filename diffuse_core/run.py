@@ -1,0 +1,179 @@
+"""One run as text and file names, and as experiments and models in a process."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from iotbx.phil import parse
+
+from diffuse_core import boundary, config, inputs
+from diffuse_core.errors import InputError, PluginError
+from diffuse_core.integrate import Integrator, Models
+from diffuse_core.io.provenance import file_record, provenance
+from diffuse_core.models import RunInputs
+from diffuse_core.observations import Observations, read_meta, write_observations
+from diffuse_core.plan import Block, ImageSource, PanelCache, check_experiments
+from diffuse_core.registry import Registry, fingerprint
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """All that a worker needs to rebuild the run: text and file names.
+
+    Attributes:
+        experiments, reflections: Paths of the input files.
+        phil: Working PHIL of the models, `config.INTEGRATE_KINDS`.
+        folder: Where block files go.
+        fingerprint: Of the models, as the main process found them.
+        provenance: Goes into every block file.
+    """
+
+    experiments: tuple[str, ...]
+    reflections: tuple[str, ...]
+    phil: str
+    folder: str
+    fingerprint: tuple[tuple[str, ...], ...]
+    provenance: dict
+
+
+class Run:
+    """Experiments, models and block files of one run, in this process.
+
+    Raises:
+        PluginError: The models here are not those of the main process.
+    """
+
+    def __init__(self, spec: RunSpec, registry: Registry | None = None) -> None:
+        registry = registry or Registry.discover()
+        scope = config.master_scope(registry, (), config.INTEGRATE_KINDS)
+        params = config.extract(scope, spec.phil)
+        found = chosen_fingerprint(registry, params)
+        if found != spec.fingerprint:
+            raise PluginError(
+                "A worker process found other plug-ins than the main process "
+                f"({_difference(found, spec.fingerprint)}): install the same versions "
+                "everywhere."
+            )
+        self.spec = spec
+        experiments, reflections = inputs.load(spec.experiments, spec.reflections)
+        check_experiments(experiments)
+        self.inputs = RunInputs(
+            experiments, reflections, boundary.setups_of(experiments)
+        )
+        by_kind = {
+            kind: config.build_models(registry, params, self.inputs, kind)
+            for kind in config.INTEGRATE_KINDS
+        }
+        self.models = Models(
+            by_kind["mask"],
+            by_kind["correction"],
+            by_kind["background"],
+            by_kind["mapping"][0],
+        )
+        self._panels = PanelCache(self.inputs, self.models)
+        self._source = ImageSource(self.inputs, self.models.mapper.oversample[2])
+        self._integrator = Integrator(self.models, self._panels)
+
+    def finished(self, block: Block) -> dict | None:
+        """What was counted in a block whose file is there, of the same inputs and
+        parameters; None if it must be integrated."""
+        path = block_path(self.spec.folder, block)
+        try:
+            meta = read_meta(path)
+            if meta["signature"] != self._signature(block):
+                return None
+            return {**meta["tally"], "file": path.name}
+        except (InputError, KeyError, ValueError):
+            return None
+
+    def integrate(self, block: Block) -> dict:
+        """Observations of one block, written to its file; what was counted."""
+        path = block_path(self.spec.folder, block)
+        columns, tally = self._integrator.integrate_block(
+            self.inputs.setups[block.experiment], self._source.exposures(block)
+        )
+        tally["observations"] = len(columns["key"])
+        tally["counts"] = float(columns["counts"].sum())
+        experiment = self.inputs.experiments[block.experiment]
+        crystal = experiment.crystal
+        meta = {
+            "signature": self._signature(block),
+            "tally": tally,
+            "grid": self.models.mapper.grid.to_dict(),
+            "block": [block.number, block.experiment, block.start, block.stop],
+            "identifier": experiment.identifier,
+            "unit_cell": list(crystal.get_unit_cell().parameters()),
+            "space_group": crystal.get_space_group().type().hall_symbol(),
+            "provenance": self.spec.provenance,
+        }
+        write_observations(path, Observations(columns, meta))
+        return {**tally, "file": path.name}
+
+    def _signature(self, block: Block) -> str:
+        images = self.inputs.experiments[block.experiment].imageset
+        paths = {images.get_path(i) for i in range(block.start, block.stop)}
+        record = {
+            "block": [block.experiment, block.start, block.stop],
+            "images": [file_record(path) for path in sorted(paths)],
+            "phil": self.spec.phil,
+            "models": self.spec.fingerprint,
+            "program": self.spec.provenance["program"],
+            "inputs": self.spec.provenance["inputs"],
+        }
+        text = json.dumps(record, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def chosen_fingerprint(registry: Registry, params) -> tuple[tuple[str, ...], ...]:
+    """Fingerprint of all models that the parameters select."""
+    return fingerprint(
+        model
+        for kind in config.INTEGRATE_KINDS
+        for model in config.selected(registry, params, kind)
+    )
+
+
+def block_path(folder: str | os.PathLike, block: Block) -> Path:
+    return Path(folder) / f"block_{block.number:06d}.h5"
+
+
+def make_spec(
+    registry: Registry,
+    params,
+    working,
+    files: tuple[Sequence[str], Sequence[str]],
+) -> RunSpec:
+    """The run as text and file names.
+
+    Args:
+        registry: The plug-ins.
+        params: Extracted working PHIL.
+        working: The working PHIL, a libtbx scope.
+        files: .expt files, .refl files.
+    """
+    experiments, reflections = (tuple(map(os.path.abspath, part)) for part in files)
+    found = chosen_fingerprint(registry, params)
+    models = parse("")
+    models.objects = [o for o in working.objects if o.name in config.INTEGRATE_KINDS]
+    phil = models.as_str()
+    extra = [p for p in config.path_values(phil) if os.path.isfile(p)]
+    return RunSpec(
+        experiments=experiments,
+        reflections=reflections,
+        phil=phil,
+        folder=os.path.abspath(params.output.observations),
+        fingerprint=found,
+        provenance=provenance(
+            working.as_str(), found, [*experiments, *reflections, *extra]
+        ),
+    )
+
+
+def _difference(found, expected) -> str:
+    differing = sorted(set(found) ^ set(expected))
+    return ", ".join(f"{m[0]} {m[1]} of {m[2]} {m[3]}" for m in differing)
