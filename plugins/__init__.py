@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 BUILTIN: tuple[str, ...] = (
+    "diffuse_core.plugins.masking.bragg",
     "diffuse_core.plugins.masking.mask_file",
     "diffuse_core.plugins.masking.resolution",
     "diffuse_core.plugins.masking.shoebox",
