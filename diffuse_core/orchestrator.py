@@ -69,7 +69,7 @@ def integrate(
     files = []
 
     def note(tally: dict) -> None:
-        files.append(tally["file"])
+        files.append(tally["written"])
         for name in figures:
             figures[name] += tally[name]
 

@@ -87,7 +87,7 @@ class Run:
             meta = read_meta(path)
             if meta["signature"] != self._signature(block):
                 return None
-            return {**meta["tally"], "file": path.name}
+            return {**meta["tally"], "written": path.name}
         except (InputError, KeyError, ValueError):
             return None
 
@@ -112,7 +112,7 @@ class Run:
             "provenance": self.spec.provenance,
         }
         write_observations(path, Observations(columns, meta))
-        return {**tally, "file": path.name}
+        return {**tally, "written": path.name}
 
     def _signature(self, block: Block) -> str:
         images = self.inputs.experiments[block.experiment].imageset
