@@ -8,7 +8,7 @@ import pytest
 from cctbx import sgtbx
 from dials.array_family import flex
 
-from diffuse_core.plugins.masking._absences import absence_operators
+from diffuse_core.plugins.masking.bragg.absences import absence_operators
 
 OTHER_SETTINGS = (
     "R 3 :H",

@@ -22,8 +22,7 @@ from diffuse_core.boundary import image_of, setups_of
 from diffuse_core.compat import load_experiments
 from diffuse_core.errors import ConfigError
 from diffuse_core.models import Image, RunInputs
-from diffuse_core.plugins.masking import _spot_sizes
-from diffuse_core.plugins.masking.bragg import Bragg
+from diffuse_core.plugins.masking.bragg import Bragg, spot_sizes
 from diffuse_core.registry import Registry
 
 BLANK = Image(
@@ -150,7 +149,7 @@ def with_profile(profile, wavelength=0.8, crystal=None):
 
 def test_profile_that_varies_gives_every_image_its_own_size():
     profile = gaussian(flex.double([0.02, 0.03, 0.05]), flex.double([0.1, 0.2, 0.4]))
-    sizes = _spot_sizes.profile_size(with_profile(profile), 4.0)
+    sizes = spot_sizes.profile_size(with_profile(profile), 4.0)
     spot = 4 * np.radians([0.02, 0.03, 0.05]) / 0.8
     np.testing.assert_allclose(sizes[:, 0], spot)
     np.testing.assert_allclose(sizes[:, 2], spot)
@@ -165,7 +164,7 @@ def test_profile_that_varies_gives_every_image_its_own_size():
 
 
 def test_constant_profile_is_one_size():
-    sizes = _spot_sizes.profile_size(with_profile(gaussian(0.05, 0.1)), 2.0)
+    sizes = spot_sizes.profile_size(with_profile(gaussian(0.05, 0.1)), 2.0)
     spot = 2 * math.radians(0.05) / 0.8
     np.testing.assert_allclose(sizes, [[spot, 0, spot, 2 * math.radians(0.1)]])
 
@@ -177,7 +176,7 @@ def test_ellipsoid_profile_is_covered_in_all_directions():
             "parameters": np.array([2e-4, 1e-4, 3e-4, -1e-4, 2e-4, 5e-4]),
         }
     )
-    ((r0, r1, t0, t1),) = _spot_sizes.profile_size(with_profile(profile), 3.0)
+    ((r0, r1, t0, t1),) = spot_sizes.profile_size(with_profile(profile), 3.0)
     assert (r1, t1) == (0, 0)
     rng = np.random.default_rng(5)
     directions = rng.normal(size=(2000, 3))
@@ -191,7 +190,7 @@ def test_ellipsoid_profile_is_covered_in_all_directions():
 
 def test_crystal_of_a_still_has_its_domain_size_and_mosaicity(data_dir):
     run = load(data_dir, "lcls_rayonix_kapton/dials/refined", table=False)
-    sizes = _spot_sizes.profile_size(run.experiments[0], 3.0)
+    sizes = spot_sizes.profile_size(run.experiments[0], 3.0)
     spot = 1 / 4660.0409
     np.testing.assert_allclose(
         sizes, [[spot, 0, spot, math.radians(0.0510463)]], rtol=1e-6
@@ -199,7 +198,7 @@ def test_crystal_of_a_still_has_its_domain_size_and_mosaicity(data_dir):
 
 
 def test_plain_crystal_without_profile_has_no_size():
-    assert _spot_sizes.profile_size(with_profile(None), 3.0) is None
+    assert spot_sizes.profile_size(with_profile(None), 3.0) is None
 
 
 # -------------------------------------------------------------- observed spots
@@ -211,7 +210,7 @@ def test_plain_crystal_without_profile_has_no_size():
 def test_observed_size_covers_the_bounding_boxes(data_dir, name):
     run = load(data_dir, name)
     experiment = run.experiments[0]
-    (found,) = _spot_sizes.observed_sizes(run.experiments, run.setups, run.reflections)
+    (found,) = spot_sizes.observed_sizes(run.experiments, run.setups, run.reflections)
     reach = []
     table = run.reflections.select(run.reflections["id"] == 0)
     for (x, y, _), box, panel in zip(
@@ -233,7 +232,7 @@ def test_observed_size_covers_the_bounding_boxes(data_dir, name):
 def test_observed_mosaicity_of_stills_is_their_excursion(data_dir):
     run = load(data_dir, "thaumatin_grid/dials/refined")
     table = run.reflections
-    sizes = _spot_sizes.observed_sizes(run.experiments, run.setups, table)
+    sizes = spot_sizes.observed_sizes(run.experiments, run.setups, table)
     for number, size in enumerate(sizes):
         psi = table.select(table["id"] == number)["delpsical.rad"].as_numpy_array()
         assert size[0, 3] == pytest.approx(np.quantile(np.abs(psi), 0.95))
@@ -269,7 +268,7 @@ def test_observed_mosaicity_of_a_scan(data_dir, per_image):
     )
     table["flags"] = flex.size_t(len(z), 0)
     table.set_flags(flex.bool(len(z), True), table.flags.strong)
-    (found, *_) = _spot_sizes.observed_sizes(run.experiments, run.setups, table)
+    (found, *_) = spot_sizes.observed_sizes(run.experiments, run.setups, table)
     assert found[0, 3] == pytest.approx(per_image * width, rel=0.15)
 
 
@@ -279,12 +278,12 @@ def test_few_spots_take_the_size_of_all_and_integrated_ones_do_not_count(data_di
     number = table["id"].as_numpy_array()
     few = np.concatenate([np.nonzero(number == 0)[0], np.nonzero(number == 1)[0][:5]])
     some = table.select(flex.size_t(few.astype(np.uint64)))
-    sizes = _spot_sizes.observed_sizes(run.experiments, run.setups, some)
+    sizes = spot_sizes.observed_sizes(run.experiments, run.setups, some)
     np.testing.assert_array_equal(sizes[1], sizes[2])
     assert not np.array_equal(sizes[0], sizes[1])
     some.set_flags(flex.bool(len(some), True), some.flags.integrated_sum)
-    assert _spot_sizes.observed_sizes(run.experiments, run.setups, some) == [None] * 3
-    assert _spot_sizes.observed_sizes(run.experiments, run.setups, None) == [None] * 3
+    assert spot_sizes.observed_sizes(run.experiments, run.setups, some) == [None] * 3
+    assert spot_sizes.observed_sizes(run.experiments, run.setups, None) == [None] * 3
 
 
 @pytest.mark.parametrize(

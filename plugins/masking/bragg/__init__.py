@@ -41,7 +41,7 @@ NO_OPERATORS = (np.zeros((0, 3, 3), np.int64), np.zeros((0, 3), np.int64), 12)
 class Bragg(MaskModel):
     """Leaves out an ellipsoid around every lattice point that a crystal can show.
 
-    The rule is that of `LatticeRegion`; sizes are those of `_spot_sizes`.
+    The rule is that of `LatticeRegion`; sizes are those of `spot_sizes`.
 
     Args:
         bases: Per experiment (3, 3) float64, 1/A: B of the crystal.
@@ -64,7 +64,7 @@ class Bragg(MaskModel):
     @classmethod
     def from_params(cls, params, run: RunInputs) -> Bragg:
         """Raises ConfigError if the size that the user wants isn't known."""
-        from diffuse_core.plugins.masking._absences import absence_operators
+        from diffuse_core.plugins.masking.bragg.absences import absence_operators
 
         crystals = [experiment.crystal for experiment in run.experiments]
         operators = [
@@ -102,18 +102,18 @@ class Bragg(MaskModel):
 
 
 def _sizes(params, run: RunInputs) -> list[np.ndarray]:
-    from diffuse_core.plugins.masking import _spot_sizes
+    from diffuse_core.plugins.masking.bragg import spot_sizes
 
     wanted = params.size if isinstance(params.size, str) else "auto"  # libtbx.Auto
     none: list[np.ndarray | None] = [None] * len(run.experiments)
     profile = observed = none
     if wanted in ("auto", "profile"):
         profile = [
-            _spot_sizes.profile_size(experiment, params.n_sigma)
+            spot_sizes.profile_size(experiment, params.n_sigma)
             for experiment in run.experiments
         ]
     if wanted in ("auto", "observed"):
-        observed = _spot_sizes.observed_sizes(
+        observed = spot_sizes.observed_sizes(
             run.experiments, run.setups, run.reflections
         )
     sizes, unknown = [], []
