@@ -366,9 +366,9 @@ def test_discovery_is_light(fake_distribution):
         Registry.discover()
         times = []
         for _ in range(5):
-            start = time.perf_counter()
+            start = time.process_time()
             registry = Registry.discover()
-            times.append(time.perf_counter() - start)
+            times.append(time.process_time() - start)
         names = [model.plugin.name for model in registry.models("correction")]
         json.dump([min(times), names, sorted(sys.modules)], sys.stdout)
         """
