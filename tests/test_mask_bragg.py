@@ -149,11 +149,11 @@ def with_profile(profile, wavelength=0.8, crystal=None):
 
 def test_profile_that_varies_gives_every_image_its_own_size():
     profile = gaussian(flex.double([0.02, 0.03, 0.05]), flex.double([0.1, 0.2, 0.4]))
-    sizes = spot_sizes.profile_size(with_profile(profile), 4.0)
-    spot = 4 * np.radians([0.02, 0.03, 0.05]) / 0.8
+    sizes = spot_sizes.profile_size(with_profile(profile))
+    spot = 3 * np.radians([0.02, 0.03, 0.05]) / 0.8
     np.testing.assert_allclose(sizes[:, 0], spot)
     np.testing.assert_allclose(sizes[:, 2], spot)
-    np.testing.assert_allclose(sizes[:, 3], 4 * np.radians([0.1, 0.2, 0.4]))
+    np.testing.assert_allclose(sizes[:, 3], 3 * np.radians([0.1, 0.2, 0.4]))
     assert not sizes[:, 1].any()
     operators = (np.zeros((0, 3, 3)), np.zeros((0, 3)), 12)
     model = Bragg([np.eye(3)], [sizes], [operators], 0.1)
@@ -164,9 +164,9 @@ def test_profile_that_varies_gives_every_image_its_own_size():
 
 
 def test_constant_profile_is_one_size():
-    sizes = spot_sizes.profile_size(with_profile(gaussian(0.05, 0.1)), 2.0)
-    spot = 2 * math.radians(0.05) / 0.8
-    np.testing.assert_allclose(sizes, [[spot, 0, spot, 2 * math.radians(0.1)]])
+    sizes = spot_sizes.profile_size(with_profile(gaussian(0.05, 0.1)))
+    spot = 3 * math.radians(0.05) / 0.8
+    np.testing.assert_allclose(sizes, [[spot, 0, spot, 3 * math.radians(0.1)]])
 
 
 def test_ellipsoid_profile_is_covered_in_all_directions():
@@ -176,7 +176,7 @@ def test_ellipsoid_profile_is_covered_in_all_directions():
             "parameters": np.array([2e-4, 1e-4, 3e-4, -1e-4, 2e-4, 5e-4]),
         }
     )
-    ((r0, r1, t0, t1),) = spot_sizes.profile_size(with_profile(profile), 3.0)
+    ((r0, r1, t0, t1),) = spot_sizes.profile_size(with_profile(profile))
     assert (r1, t1) == (0, 0)
     rng = np.random.default_rng(5)
     directions = rng.normal(size=(2000, 3))
@@ -190,7 +190,7 @@ def test_ellipsoid_profile_is_covered_in_all_directions():
 
 def test_crystal_of_a_still_has_its_domain_size_and_mosaicity(data_dir):
     run = load(data_dir, "lcls_rayonix_kapton/dials/refined", table=False)
-    sizes = spot_sizes.profile_size(run.experiments[0], 3.0)
+    sizes = spot_sizes.profile_size(run.experiments[0])
     spot = 1 / 4660.0409
     np.testing.assert_allclose(
         sizes, [[spot, 0, spot, math.radians(0.0510463)]], rtol=1e-6
@@ -198,7 +198,7 @@ def test_crystal_of_a_still_has_its_domain_size_and_mosaicity(data_dir):
 
 
 def test_plain_crystal_without_profile_has_no_size():
-    assert spot_sizes.profile_size(with_profile(None), 3.0) is None
+    assert spot_sizes.profile_size(with_profile(None)) is None
 
 
 # -------------------------------------------------------------- observed spots
@@ -333,6 +333,16 @@ def test_auto_is_the_larger_of_profile_and_observed(data_dir, scope):
         np.testing.assert_array_equal(sizes["auto"][number], larger)
         np.testing.assert_array_equal(default[number], larger)
         assert not sizes["floor"][number].any()
+
+
+def test_n_sigma_scales_all_sizes(data_dir, scope):
+    run = load(data_dir, "thaumatin_grid/dials/refined")
+    for size in ("profile", "observed"):
+        text = f"mask.bragg.size = {size}"
+        three = Bragg.from_params(params(scope, text), run).sizes
+        text += "\nmask.bragg.n_sigma = 4.5"
+        more = Bragg.from_params(params(scope, text), run).sizes
+        np.testing.assert_allclose(more, 1.5 * np.array(three))
 
 
 def test_unknown_size_is_said_once_or_refused(data_dir, scope, caplog):

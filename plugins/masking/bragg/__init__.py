@@ -23,8 +23,8 @@ size = *auto profile observed floor
           "the larger of both; floor: the floor alone."
 n_sigma = 3.0
   .type = float(value_min=0, allow_none=False)
-  .help = "Sigmas of the profile model that are left out. 3 % of a Gaussian peak lie"
-          "beyond 3 sigma, 0.1 % beyond 4."
+  .help = "Sigmas of the peaks that are left out; what was observed counts as 3 sigma."
+          "3 % of a Gaussian peak lie beyond 3 sigma, 0.1 % beyond 4."
 floor = 0.12
   .type = float(value_min=0, value_max=0.5, allow_none=False)
   .help = "Smallest radius around a lattice point, in Miller indices. It covers an"
@@ -45,8 +45,8 @@ class Bragg(MaskModel):
 
     Args:
         bases: Per experiment (3, 3) float64, 1/A: B of the crystal.
-        sizes: Per experiment (n, 4) float64: r0, r1, t0, t1, for each image or, with
-            one row, for all.
+        sizes: Per experiment (n, 4) float64: r0 (1/A), r1, t0 (1/A), t1 of
+            `LatticeRegion`, for each image or, with one row, for all.
         operators: Per experiment R, t and denominator, see `absence_operators`.
         floor: Smallest radius in Miller indices.
     """
@@ -109,8 +109,7 @@ def _sizes(params, run: RunInputs) -> list[np.ndarray]:
     profile = observed = none
     if wanted in ("auto", "profile"):
         profile = [
-            spot_sizes.profile_size(experiment, params.n_sigma)
-            for experiment in run.experiments
+            spot_sizes.profile_size(experiment) for experiment in run.experiments
         ]
     if wanted in ("auto", "observed"):
         observed = spot_sizes.observed_sizes(
@@ -122,7 +121,8 @@ def _sizes(params, run: RunInputs) -> list[np.ndarray]:
         if not rows:
             unknown.append(number)
             rows = [np.zeros((1, 4))]
-        sizes.append(np.maximum(*rows) if len(rows) == 2 else rows[0])
+        larger = np.maximum(*rows) if len(rows) == 2 else rows[0]
+        sizes.append(larger * params.n_sigma / spot_sizes.N_SIGMA)
     if unknown and wanted == "auto":
         logger.warning(
             "The size of the Bragg peaks isn't known for %d of %d crystals (no profile "
@@ -144,11 +144,14 @@ def _sizes(params, run: RunInputs) -> list[np.ndarray]:
 
 def _warn_of_large(sizes: list[np.ndarray], run: RunInputs) -> None:
     """Warns where ellipsoids fill most of reciprocal space within the detector."""
+    edge = {}
+    for setup in set(run.setups):
+        first = run.first_of_setup(setup)
+        edge[setup] = first.detector.get_max_inscribed_resolution(first.beam.get_s0())
     full = 0
     worst = 0.0
     for size, experiment, setup in zip(sizes, run.experiments, run.setups, strict=True):
-        first = run.first_of_setup(setup)
-        d = first.detector.get_max_inscribed_resolution(first.beam.get_s0())
+        d = edge[setup]
         r0, r1, t0, t1 = size.max(axis=0)
         r2, t2 = r0**2 + (r1 / d) ** 2, t0**2 + (t1 / d) ** 2
         group = experiment.crystal.get_space_group()
@@ -160,8 +163,8 @@ def _warn_of_large(sizes: list[np.ndarray], run: RunInputs) -> None:
         logger.warning(
             "The Bragg masks of %d of %d crystals are so large that their volume is "
             "more than half of that of reciprocal space at the edge of the detector "
-            "(up to %.1f times): reduce mask.bragg.n_sigma or choose another "
-            "mask.bragg.size.",
+            "(up to %.1f times): reduce mask.bragg.n_sigma, or set "
+            "mask.bragg.size=floor.",
             full,
             len(sizes),
             worst,

@@ -1,7 +1,8 @@
 """How far Bragg peaks reach from their lattice points.
 
 A size is (r0, r1, t0, t1): the semi-axes along s and across s are
-sqrt(r0^2 + r1^2 |s|^2) and sqrt(t0^2 + t1^2 |s|^2), in 1/A.
+sqrt(r0^2 + r1^2 |s|^2) and sqrt(t0^2 + t1^2 |s|^2), in 1/A. All sizes here are those of
+`N_SIGMA` sigma of a Gaussian peak; limits and observed extents count as such.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import numpy as np
 
 from diffuse_core import boundary
 from diffuse_core.compat import oscillation_width
+
+N_SIGMA = 3.0
 
 QUANTILE = 0.95
 """Share of the observed spots that the observed size covers."""
@@ -20,27 +23,26 @@ FEWEST = 20
 COLUMNS = ("bbox", "flags", "id", "panel", "s1", "xyzobs.px.value")
 
 
-def profile_size(experiment, n_sigma: float) -> np.ndarray | None:
+def profile_size(experiment) -> np.ndarray | None:
     """(n, 4) float64: size by the profile model, one row or a row for each image.
 
     gaussian_rs: the divergence sigma_b displaces a point by sigma_b / wavelength on
     the Ewald sphere, along s and across, the mosaicity sigma_m turns it by sigma_m |s|
     across s. ellipsoid: the largest eigenvalue of its covariance, and of its angular
-    part. Neither: the half widths 1 / domain size and half mosaicity of a crystal of
-    N. K. Sauter et al., Acta Cryst. D70, 3299 (2014), which are limits and not
-    multiplied. None if there is no model.
+    part. Neither: the limits 1 / domain size and half mosaicity of a crystal of N. K.
+    Sauter et al., Acta Cryst. D70, 3299 (2014). None if there is no model.
     """
     profile = experiment.profile
     if hasattr(profile, "sigma_b"):
         b = np.radians(np.atleast_1d(np.array(profile.sigma_b(deg=True), float)))
         m = np.radians(np.atleast_1d(np.array(profile.sigma_m(deg=True), float)))
-        spot = n_sigma * b / experiment.beam.get_wavelength()
-        return np.column_stack([spot, np.zeros_like(spot), spot, n_sigma * m])
+        spot = N_SIGMA * b / experiment.beam.get_wavelength()
+        return np.column_stack([spot, np.zeros_like(spot), spot, N_SIGMA * m])
     if hasattr(profile, "mosaicity"):
         model = profile.parameterisation.parameterisation()
-        spot = n_sigma * _largest_sigma(model.sigma())
+        spot = N_SIGMA * _largest_sigma(model.sigma())
         angular = model.sigma_A() if hasattr(model, "sigma_A") else np.zeros((3, 3))
-        return np.array([[spot, 0.0, spot, n_sigma * _largest_sigma(angular)]])
+        return np.array([[spot, 0.0, spot, N_SIGMA * _largest_sigma(angular)]])
     crystal = experiment.crystal
     if hasattr(crystal, "get_domain_size_ang"):
         domain, mosaicity = (
