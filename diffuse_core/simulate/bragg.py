@@ -122,7 +122,8 @@ def make_spots(
         spots = _still_spots(params, reflections, orientation, s0)
     else:
         spots = _crossings(params, reflections, orientation, n_images, s0)
-    return _on_detector(spots, s0, detector, views)
+    rays = _brightest_rays(params, spots, s0)
+    return _on_detector(spots, rays, detector, views)
 
 
 def _widths(params: Any, s_norm: np.ndarray) -> np.ndarray:
@@ -181,7 +182,7 @@ def _crossings(
     n_steps = int(np.ceil((n_images + 2 * pad) * abs(orientation.width) / SEARCH_STEP))
     grid = np.linspace(-pad, n_images + pad, n_steps + 1)
     on_grid = _sphere_terms(orientation, grid, s0)
-    rows, low, high = [], [], []
+    rows, low, high = [np.zeros(0, dtype=int)], [np.zeros(0)], [np.zeros(0)]
     for first in range(0, len(reflections.hkl), 4096):
         terms = _index_terms(reflections.hkl[first : first + 4096])
         outside = terms @ on_grid.T > 0
@@ -244,11 +245,29 @@ def _sphere_terms(
     return np.column_stack([metric[:, i, j], 2 * np.einsum("nki,k->ni", m, s0)])
 
 
-def _on_detector(
-    spots: Spots, s0: np.ndarray, detector: Detector, views: list[PanelView]
-) -> Spots:
-    """The spots whose ray meets a panel, with panel, pixel and box filled in."""
+def _brightest_rays(params: Any, spots: Spots, s0: np.ndarray) -> np.ndarray:
+    """s1 (n, 3) where spots are brightest on the Ewald sphere.
+
+    For stills the sphere cuts a spot beside its centre, at the point where its Gaussian
+    is highest on the tangential plane n.x = 0: the centre less excess C n / n.C n,
+    with the covariance C.
+    """
     rays = spots.centre + s0
+    length = np.linalg.norm(rays, axis=1, keepdims=True)
+    normal = rays / length
+    excess = length - np.linalg.norm(s0)
+    radial = spots.centre / np.linalg.norm(spots.centre, axis=1, keepdims=True)
+    across = spots.width[:, None] ** 2
+    along = params.bragg.width**2 - across
+    shift = across * normal
+    shift += along * np.sum(radial * normal, axis=1, keepdims=True) * radial
+    return rays - excess * shift / np.sum(normal * shift, axis=1, keepdims=True)
+
+
+def _on_detector(
+    spots: Spots, rays: np.ndarray, detector: Detector, views: list[PanelView]
+) -> Spots:
+    """The spots whose ray (n, 3) meets a panel, with panel, pixel and box filled in."""
     for row, ray in enumerate(rays):
         s1 = tuple(ray)
         panel = detector.get_panel_intersection(s1)

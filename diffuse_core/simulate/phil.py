@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import iotbx.phil
 from libtbx.phil import scope, scope_extract
+from libtbx.utils import Sorry
 
 from diffuse_core.errors import ConfigError
 
@@ -149,7 +150,7 @@ diffuse {
     }
   }
   halo {
-    amplitude = 3e6
+    amplitude = 6e6
       .type = float(value_min=0)
       .help = "counts/s/sr per unit flux at an allowed lattice point of s = 0."
     b_factor = 10
@@ -159,7 +160,7 @@ diffuse {
       .help = "Standard deviation along h, k and l in reciprocal-lattice units."
   }
   cloud {
-    amplitude = 1e6
+    amplitude = 2e6
       .type = float(value_min=0)
       .help = "counts/s/sr per unit flux; must not exceed the isotropic part."
     b_factor = 10
@@ -176,7 +177,7 @@ diffuse {
 bragg {
   enable = True
     .type = bool
-  amplitude = 0.2
+  amplitude = 10
     .type = float(value_min=0)
     .help = "Mean integral of a spot over reciprocal space, before the fall-off,"
             "(counts/s/sr)/A^3 per unit flux."
@@ -263,6 +264,8 @@ output {
   prefix = simulated
     .type = str
     .help = "Start of the names of the files in output.directory."
+  log = dials.diffuse_simulate.log
+    .type = path
   format = *auto cbf nxs
     .type = choice
     .help = "Image files: miniCBF (one panel) or NeXus (any detector). auto takes"
@@ -293,5 +296,6 @@ def read_recipe(text: str) -> tuple[scope_extract, str]:
                 " dials.diffuse_simulate -c for those that exist."
             )
         return working.extract(), working.as_str()
-    except (RuntimeError, ValueError) as error:
-        raise ConfigError(f"The recipe can't be read: {error}.") from error
+    except (RuntimeError, ValueError, Sorry) as error:
+        text = " ".join(str(error).split()).rstrip(".")
+        raise ConfigError(f"The recipe can't be read: {text}.") from error

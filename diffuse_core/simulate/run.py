@@ -8,17 +8,18 @@ import json
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 
 from dxtbx.model import Scan
 
 from diffuse_core.errors import ConfigError
+from diffuse_core.parallel import available_cores
 from diffuse_core.simulate import SimulationResult, image_kernels, minicbf
 from diffuse_core.simulate.bragg import Spots, make_reflections, make_spots
 from diffuse_core.simulate.build_truth import crystal_symmetry, make_truth
@@ -39,22 +40,19 @@ from diffuse_core.simulate.truth import Truth
 
 logger = logging.getLogger(__name__)
 
-Progress = Callable[[Iterable], Iterable]
+Progress = Callable[[int, int], None]
+"""Called after each image with the number of images done and of all images."""
 
 
 def simulate(
-    recipe_or_params: Any, directory: Path, progress: Progress = iter
+    recipe_or_params: Any, directory: Path, progress: Progress | None = None
 ) -> SimulationResult:
-    """Writes images, .expt, .refl and truth.json; see `diffuse_core.simulate`.
-
-    Args:
-        progress: wraps the iteration over (image, counts), e.g. `tqdm.tqdm`.
-    """
+    """Writes images, .expt, .refl and truth.json; see `diffuse_core.simulate`."""
     params = recipe_or_params
     if isinstance(recipe_or_params, str):
         params, _ = read_recipe(recipe_or_params)
-    directory.mkdir(parents=True, exist_ok=True)
     simulation = Simulation(params)
+    directory.mkdir(parents=True, exist_ok=True)
     files = simulation.write_images(directory.resolve(), progress)
     return simulation.write_tables(directory.resolve(), files)
 
@@ -165,20 +163,24 @@ class Simulation:
             )
         ]
 
-    def all_counts(self) -> Iterator[tuple[int, list[np.ndarray]]]:
+    def all_counts(
+        self, progress: Progress | None = None
+    ) -> Iterator[tuple[int, list[np.ndarray]]]:
         """(image, counts) of all images in order, computed ahead in threads."""
-        n_threads = self.params.nproc or numba.config.NUMBA_NUM_THREADS
+        n_threads = self.params.nproc or available_cores()
         with ThreadPoolExecutor(n_threads) as pool:
             pending: deque = deque()
+            waiting = iter(range(self.n_images))
             for image in range(self.n_images):
-                pending.append((image, pool.submit(self.counts, image)))
-                if len(pending) > n_threads:
-                    image, future = pending.popleft()
-                    yield image, future.result()
-            for image, future in pending:
-                yield image, future.result()
+                for ahead in islice(waiting, n_threads + 1 - len(pending)):
+                    pending.append(pool.submit(self.counts, ahead))
+                yield image, pending.popleft().result()
+                if progress is not None:
+                    progress(image + 1, self.n_images)
 
-    def write_images(self, directory: Path, progress: Progress) -> list[Path]:
+    def write_images(
+        self, directory: Path, progress: Progress | None = None
+    ) -> list[Path]:
         """Writes all images to `directory` and returns the paths of the files."""
         prefix = self.params.output.prefix
         if self.file_format == "nxs":
@@ -192,12 +194,12 @@ class Simulation:
                 self.n_images,
                 [faults.gap for faults in self.faults],
             ) as writer:
-                for image, counts in progress(self.all_counts()):
+                for image, counts in self.all_counts(progress):
                     writer.write(image, counts)
             return [path]
         files = []
         description = _description(self.instrument)
-        for image, counts in progress(self.all_counts()):
+        for image, counts in self.all_counts(progress):
             path = directory / f"{prefix}_{image + 1:05d}.cbf"
             start, width = self.scan.get_oscillation()
             text = minicbf.header(

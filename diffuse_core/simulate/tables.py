@@ -109,7 +109,12 @@ def _part(
     box = [low[:, 0], high[:, 0], low[:, 1], high[:, 1], first, last]
     positions = np.column_stack([spots.pixel, spots.z])
     angles = np.column_stack([mm, start + spots.z * width])
-    s1 = spots.centre + np.array(beam.get_s0())
+    s1 = np.array(
+        [
+            detector[int(panel)].get_pixel_lab_coord(tuple(pixel))
+            for panel, pixel in zip(spots.panel, spots.pixel, strict=True)
+        ]
+    ).reshape(-1, 3)
     s1 /= np.linalg.norm(s1, axis=1, keepdims=True) * beam.get_wavelength()
 
     table = flex.reflection_table()
