@@ -77,7 +77,7 @@ def read_mask(path: str) -> list[np.ndarray]:
         ) from error
     panels = [mask] if isinstance(mask, flex.bool) else mask
     if not isinstance(panels, (tuple, list)) or not all(
-        isinstance(panel, flex.bool) and panel.nd() == 2 for panel in panels
+        isinstance(panel, flex.bool) and len(panel.all()) == 2 for panel in panels
     ):
         raise InputError(
             f"The file {path} doesn't hold one Boolean array for each panel: make a "
