@@ -17,6 +17,7 @@ import pytest
 from cctbx.eltbx import attenuation_coefficient
 
 from diffuse_core.io.files import read_merged
+from diffuse_core.merge import Merged
 from diffuse_core.observations import read_observations
 from diffuse_core.simulate import run_simulation
 
@@ -127,31 +128,6 @@ def test_the_tutorial_shows_the_code_as_it_is():
     assert [block for block in code if block not in plugin + project] == []
 
 
-@pytest.fixture(scope="module")
-def reduced(installed, run_command, tmp_path_factory) -> dict[bool, Path]:
-    """A simulated scan, mapped without (False) and with (True) the window."""
-    folder = tmp_path_factory.mktemp("reduced")
-    scan = run_simulation(RECIPE, folder)
-    results = {}
-    for window in (False, True):
-        results[window] = folder / str(window)
-        results[window].mkdir()
-        run_command(
-            "dials.diffuse",
-            scan.expt_path,
-            "mask.models=None",
-            f"correction.models=default{'+diamond_window' if window else ''}",
-            f"correction.diamond_window.thickness={THICKNESS}",
-            "merging.symmetry=P1",
-            "output.pictures=None",
-            "block.width=0.5",
-            "parallel.nproc=2",
-            cwd=results[window],
-            env={"PYTHONPATH": str(installed)},
-        )
-    return results
-
-
 def transmission(s: np.ndarray) -> np.ndarray:
     """exp(-mu t / cos 2 theta) at |s| (1/A), for a window across the beam."""
     carbon = attenuation_coefficient.get_table("C").mu_rho_at_angstrom(WAVELENGTH)
@@ -167,8 +143,37 @@ def columns(folder: Path) -> dict[str, np.ndarray]:
     return {name: np.concatenate([b[name] for b in blocks]) for name in blocks[0]}
 
 
-def test_the_window_multiplies_the_exposure_by_its_transmission(reduced):
-    without, with_window = columns(reduced[False]), columns(reduced[True])
+def test_a_run_with_the_window(installed, run_command, tmp_path):
+    """Exposures shrink and intensities grow by the window's transmission.
+
+    The run with the window has two worker processes, which must find it, too.
+    """
+    scan = run_simulation(RECIPE, tmp_path)
+    selection = [
+        "correction.models=default+diamond_window",
+        f"correction.diamond_window.thickness={THICKNESS}",
+    ]
+    folders = {}
+    for window in (False, True):
+        folders[window] = tmp_path / str(window)
+        folders[window].mkdir()
+        run_command(
+            "dials.diffuse",
+            scan.expt_path,
+            "mask.models=None",
+            *(selection if window else []),
+            "merging.symmetry=P1",
+            "output.pictures=None",
+            "block.width=0.5",
+            f"parallel.nproc={2 if window else 1}",
+            cwd=folders[window],
+            env={"PYTHONPATH": str(installed)} if window else {},
+        )
+    check_observations(columns(folders[False]), columns(folders[True]))
+    check_merged(*(read_merged(folders[w] / "diffuse_merged.nxs") for w in folders))
+
+
+def check_observations(without: dict, with_window: dict) -> None:
     for name in ("key", "panel", "pixels", "counts"):
         np.testing.assert_array_equal(with_window[name], without[name])
     ratio = with_window["exposure"] / without["exposure"]
@@ -180,10 +185,7 @@ def test_the_window_multiplies_the_exposure_by_its_transmission(reduced):
     assert 0.1 < expected.min() < expected.max() < 0.6
 
 
-def test_the_map_grows_by_what_the_window_absorbs(reduced):
-    without, with_window = (
-        read_merged(reduced[window] / "diffuse_merged.nxs") for window in (False, True)
-    )
+def check_merged(without: Merged, with_window: Merged) -> None:
     np.testing.assert_array_equal(with_window.index, without.index)
     single = (without.observations == 1) & (without.intensity > 0)
     assert single.sum() > 1000
