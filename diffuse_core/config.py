@@ -64,6 +64,38 @@ def extract(scope, text: str):
     return params
 
 
+def only_selected(registry: Registry, working, params):
+    """The working PHIL without the scopes of models that aren't selected.
+
+    A record of a run that holds no more than this can be given back, and its results
+    used again, when plug-ins come and go that it has nothing to do with.
+
+    Args:
+        registry: Where the models come from.
+        working: Formatted scope of all parameters.
+        params: The same, extracted.
+    """
+    result = working.copy()
+    result.objects = [
+        _only_selected(registry, item, params) if item.name in KINDS else item
+        for item in working.objects
+    ]
+    return result
+
+
+def _only_selected(registry: Registry, item, params):
+    kind = KINDS[item.name]
+    chosen = {model.plugin.name for model in selected(registry, params, kind.name)}
+    drop = {model.plugin.name for model in registry.models(kind.name)} - chosen
+    objects = []
+    for o in item.objects:
+        if o.name == kind.selector and kind.choose == "one":
+            o = o.customized_copy(words=[w for w in o.words if w.value[0] == "*"])
+        if o.name not in drop:
+            objects.append(o)
+    return item.customized_copy(objects=objects)
+
+
 def path_values(text: str) -> list[str]:
     """All values of a PHIL text, in order, without repeats: those that may be paths."""
     values = [

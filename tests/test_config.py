@@ -212,6 +212,37 @@ def test_recorded_defaults_stay_when_the_defaults_change(registry, scope):
     assert config.extract(later, working).mask.models == ["bragg", "edges", "ice"]
 
 
+def test_a_record_outlives_plugins_that_it_did_not_use(registry, scope):
+    params = config.extract(scope, "mask.models = bragg\nmapping.model = shells")
+    record = config.only_selected(registry, scope.format(params), params).as_str()
+    assert "width = 1" in record
+    assert "model = *shells" in record
+    for gone in ("ice", "films", "grid", "edges"):
+        assert gone not in record
+
+    class Less:
+        @hookimpl
+        def diffuse_mask_models(self):
+            yield Plugins.model("bragg")
+
+        @hookimpl
+        def diffuse_mapping_models(self):
+            yield Plugins.model("shells")
+
+        @hookimpl
+        def diffuse_scaling_components(self):
+            yield Plugins.model("decay")
+            yield Plugins.model("absorption")
+
+    later = Registry()
+    later.add(Less(), Source("less", "less", "1.0"))
+    again = config.extract(
+        config.master_scope(later, ("block", "output"), KINDS), record
+    )
+    assert again.mask.models == ["bragg"]
+    assert again.mapping.model == "shells"
+
+
 def test_only_differences_are_shown(scope):
     parser = ArgumentParser(phil=scope)
     parser.parse_args(["mask.models=bragg edges", "mapping.model=grid"])

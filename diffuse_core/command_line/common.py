@@ -39,7 +39,7 @@ def command(function: Callable) -> Callable:
             try:
                 return function(args)
             except DiffuseError as error:
-                raise Sorry(str(error)) from error
+                raise Sorry(str(error)) from None
 
     return wrapped
 
@@ -126,7 +126,7 @@ def parse(
     difference = parser.diff_phil.as_str()
     if difference.strip():
         logger.info("Parameters that differ from the defaults:\n%s", difference)
-    working = scope.format(params)
+    working = config.only_selected(registry, scope.format(params), params)
     write_text(params.output.phil, working.as_str())
     return Options(params, working, files, registry)
 
