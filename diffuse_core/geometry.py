@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -61,8 +61,7 @@ class PanelGeometry:
         self._freeze()
 
     def _freeze(self) -> None:
-        for f in fields(self):
-            value = getattr(self, f.name)
+        for value in vars(self).values():
             if isinstance(value, np.ndarray):
                 value.setflags(write=False)
 
@@ -73,16 +72,21 @@ class PanelGeometry:
     @cached_property
     def s_norm(self) -> np.ndarray:
         """(n_slow, n_fast) float32: |s| = 1/d (1/A)."""
-        return np.linalg.norm(self.s, axis=2)
+        return _read_only(np.linalg.norm(self.s, axis=2))
 
     @cached_property
     def direction(self) -> np.ndarray:
         """(n_slow, n_fast, 3) float32: unit vector from the sample to the pixel."""
         s1 = self.s + np.asarray(self.beam.s0, np.float32)
-        return s1 / np.linalg.norm(s1, axis=2, keepdims=True)
+        return _read_only(s1 / np.linalg.norm(s1, axis=2, keepdims=True))
 
     @cached_property
     def two_theta(self) -> np.ndarray:
         """(n_slow, n_fast) float32: angle between s1 and s0 (deg)."""
         half = np.clip(0.5 * self.beam.wavelength * self.s_norm, 0.0, 1.0)
-        return 2.0 * np.degrees(np.arcsin(half))
+        return _read_only(2.0 * np.degrees(np.arcsin(half)))
+
+
+def _read_only(values: np.ndarray) -> np.ndarray:
+    values.setflags(write=False)
+    return values

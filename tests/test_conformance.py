@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pickle
 import re
 
 import numpy as np
@@ -63,6 +64,7 @@ def test_geometry_is_that_of_dxtbx(panel):
             getattr(ours, name), getattr(theirs, name), rtol=1e-6, atol=1e-6
         )
         assert not getattr(ours, name).flags.writeable
+        assert not getattr(pickle.loads(pickle.dumps(ours)), name).flags.writeable
     assert ours.beam == theirs.beam
     for name in ("shape", "pixel_size", "sensor_mu", "sensor_thickness"):
         assert getattr(ours, name) == getattr(theirs, name)

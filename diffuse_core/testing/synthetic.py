@@ -45,7 +45,7 @@ def make_geometry(panel: int = 0, wavelength: float = 1.0) -> PanelGeometry:
     distance = np.linalg.norm(xyz, axis=2)
     direction = xyz / distance[..., None]
     s0 = np.array([0.0, 0.0, -1.0 / wavelength])
-    geometry = PanelGeometry(
+    return PanelGeometry(
         setup=0,
         index=panel,
         shape=_SHAPE,
@@ -57,9 +57,6 @@ def make_geometry(panel: int = 0, wavelength: float = 1.0) -> PanelGeometry:
         cos_incidence=np.abs(direction @ np.cross(fast, slow)).astype(np.float32),
         distance=distance.astype(np.float32),
     )
-    for derived in (geometry.s_norm, geometry.direction, geometry.two_theta):
-        derived.setflags(write=False)
-    return geometry
 
 
 def make_image(
