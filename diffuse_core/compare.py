@@ -140,8 +140,12 @@ class Agreement:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Everything about one set of voxels; anisotropic: (a, b), (n,) each."""
+    """Everything about one set of voxels.
 
+    pair: the voxels. anisotropic: (a, b), (n,) each, minus their spherical averages.
+    """
+
+    pair: Pair
     overall: Agreement
     shells: tuple[Agreement, ...]
     fits: tuple[Fit, ...]
@@ -206,7 +210,8 @@ def compare(pair: Pair, edges: np.ndarray) -> Comparison:
         if (shell == i).any()
     )
     everything = np.ones(len(pair), bool)
-    return Comparison(agreement(everything, edges[0], edges[-1]), shells, fits, parts)
+    overall = agreement(everything, edges[0], edges[-1])
+    return Comparison(pair, overall, shells, fits, parts)
 
 
 def expected_variances(pair: Pair) -> tuple[np.ndarray, np.ndarray]:

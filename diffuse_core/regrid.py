@@ -45,24 +45,16 @@ def folded(voxels: Voxels, representative: Representative) -> Voxels:
     """The mean over equivalent voxels, at the index of their representative.
 
     Weights are the exposures, else the numbers of observations, else equal; never the
-    sigmas, which follow the counts. Where equivalents have the very same value (99 %
-    of those that have company), they are copies of one measurement, as in a map that
-    was filled by symmetry, and the sigma stays; else it shrinks as for independent
-    measurements.
+    sigmas, which follow the counts. Where equivalents are copies of one measurement
+    (`filled_by_symmetry`) the sigma stays, else it shrinks as for independent ones.
 
     Args:
         voxels: The map.
         representative: (n, 3) indices -> (n, 3) indices of the representatives.
     """
-    index = representative(voxels.index)
-    _, first, group, size = np.unique(
-        keys_of(index), return_index=True, return_inverse=True, return_counts=True
-    )
-    group = group.reshape(-1)
+    index, first, group, size = _equivalents(voxels, representative)
     unique = replace(voxels.rows(first), index=index[first], asymmetric=True)
-    company = size[group] > 1
-    same = voxels.intensity == voxels.intensity[first][group]
-    if not company.any() or same[company].mean() > 0.99:
+    if len(first) == len(voxels) or _copied(voxels, first, group, size):
         return unique
     n = len(first)
 
@@ -83,6 +75,26 @@ def folded(voxels: Voxels, representative: Representative) -> Voxels:
     if voxels.observations is not None:
         changes["observations"] = total(voxels.observations)
     return replace(unique, **changes)
+
+
+def filled_by_symmetry(voxels: Voxels, representative: Representative) -> bool:
+    """Whether 99 % of the voxels that have equivalents have their very value."""
+    return _copied(voxels, *_equivalents(voxels, representative)[1:])
+
+
+def _equivalents(voxels: Voxels, representative: Representative):
+    """Representatives; first row, row -> group, and size of the groups."""
+    index = representative(voxels.index)
+    _, first, group, size = np.unique(
+        keys_of(index), return_index=True, return_inverse=True, return_counts=True
+    )
+    return index, first, group.reshape(-1), size
+
+
+def _copied(voxels: Voxels, first, group, size) -> bool:
+    company = size[group] > 1
+    same = voxels.intensity == voxels.intensity[first][group]
+    return bool(company.any() and same[company].mean() > 0.99)
 
 
 def ratios(steps: np.ndarray, target: np.ndarray, name: str) -> np.ndarray:
