@@ -67,7 +67,7 @@ setup(
     python_requires=">=3.10",
     packages=packages(),
     package_dir={"diffuse_core.plugins": "plugins", "diffuse_core.phil": "phil"},
-    package_data={"diffuse_core.phil": ["*.phil", "recipes/*.phil"]},
+    package_data={"diffuse_core.phil": ["*.phil", "recipes/*.phil", "simulate/*.phil"]},
     install_requires=[
         "h5py",
         "hdf5plugin",

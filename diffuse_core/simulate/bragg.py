@@ -37,8 +37,9 @@ class Spots:
     instant), 1/A; velocity (n, 3): ds/dphi, 1/A/rad (stills: 0); z (n,): image
     coordinate of the crossing, from the start of the scan; width (n,): standard
     deviation across s, 1/A; stretch (n,): how much longer than that a spot is because
-    it moves along the sphere; panel (n,) int; pixel (n, 2): fast, slow; half_box (n,
-    2): pixels (fast, slow) to the cut-off; half_z (n,): images to the cut-off.
+    it moves along the sphere; ray (n, 3): s1 where it is brightest, not normalised;
+    panel (n,) int; pixel (n, 2): fast, slow; half_box (n, 2): pixels (fast, slow) to
+    the cut-off; half_z (n,): images to the cut-off.
     """
 
     hkl: np.ndarray
@@ -48,6 +49,7 @@ class Spots:
     z: np.ndarray
     width: np.ndarray
     stretch: np.ndarray
+    ray: np.ndarray
     panel: np.ndarray
     pixel: np.ndarray
     half_box: np.ndarray
@@ -122,8 +124,8 @@ def make_spots(
         spots = _still_spots(params, reflections, orientation, s0)
     else:
         spots = _crossings(params, reflections, orientation, n_images, s0)
-    rays = _brightest_rays(params, spots, s0)
-    return _on_detector(spots, rays, detector, views)
+    spots.ray[:] = _brightest_rays(params, spots, s0)
+    return _on_detector(spots, detector, views)
 
 
 def _widths(params: Any, s_norm: np.ndarray) -> np.ndarray:
@@ -163,6 +165,7 @@ def _unplaced(hkl, strength, centre, velocity, z, width, stretch, half_z) -> Spo
         z=z,
         width=width,
         stretch=stretch,
+        ray=np.zeros((n, 3)),
         panel=np.full(n, -1),
         pixel=np.zeros((n, 2)),
         half_box=np.zeros((n, 2)),
@@ -264,11 +267,9 @@ def _brightest_rays(params: Any, spots: Spots, s0: np.ndarray) -> np.ndarray:
     return rays - excess * shift / np.sum(normal * shift, axis=1, keepdims=True)
 
 
-def _on_detector(
-    spots: Spots, rays: np.ndarray, detector: Detector, views: list[PanelView]
-) -> Spots:
-    """The spots whose ray (n, 3) meets a panel, with panel, pixel and box filled in."""
-    for row, ray in enumerate(rays):
+def _on_detector(spots: Spots, detector: Detector, views: list[PanelView]) -> Spots:
+    """The spots whose ray meets a panel, with panel, pixel and box filled in."""
+    for row, ray in enumerate(spots.ray):
         s1 = tuple(ray)
         panel = detector.get_panel_intersection(s1)
         if panel >= 0:

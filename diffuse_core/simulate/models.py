@@ -128,8 +128,11 @@ def _goniometer(params: Any) -> Goniometer:
             f" counted from 0 and there are {n}."
         )
     vectors = np.array(params.axes, dtype=float).reshape(n, 3)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not lengths.all():
+        raise ConfigError("goniometer.axes must not contain 0 0 0.")
     return GoniometerFactory.make_multi_axis_goniometer(
-        flex.vec3_double([tuple(v) for v in vectors]),
+        flex.vec3_double([tuple(v) for v in vectors / lengths]),
         flex.double(params.angles),
         flex.std_string(names),
         params.scan_axis,

@@ -21,7 +21,8 @@ class NexusWriter:
 
     Panels are stored below each other in one array, each with its own NXdetector_module
     (readers take these in alphabetical order). The file appears under its name when the
-    context ends without an error.
+    context ends without an error. Gaps are flagged by negative counts and, where all
+    panels have the same width (dxtbx can't read it otherwise), by a pixel_mask.
     """
 
     def __init__(
@@ -130,7 +131,8 @@ class NexusWriter:
                 _transformation(
                     module[name], "translation", TO_MCSTAS @ axis, "mm", shift.name
                 )
-        group["pixel_mask"] = mask
+        if len({panel.get_image_size()[0] for panel in detector}) == 1:
+            group["pixel_mask"] = mask
 
 
 def _goniometer_axes(

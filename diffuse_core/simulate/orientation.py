@@ -37,10 +37,11 @@ class Orientation:
         if goniometer is None:
             return cls(np.eye(3), np.eye(3), np.array((1.0, 0, 0)), 0.0, 0.0, matrices)
         start, width = scan.get_oscillation()
+        axis = np.array(goniometer.get_rotation_axis_datum())
         return cls(
             setting=np.array(goniometer.get_setting_rotation()).reshape(3, 3),
             fixed=np.array(goniometer.get_fixed_rotation()).reshape(3, 3),
-            axis=np.array(goniometer.get_rotation_axis_datum()),
+            axis=axis / np.linalg.norm(axis),
             start=start,
             width=width,
             a=matrices,

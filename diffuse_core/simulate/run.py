@@ -245,7 +245,7 @@ class Simulation:
     def truth_document(self) -> dict[str, Any]:
         """The contents of truth.json: the truth, and all else about the simulation."""
         params = copy.deepcopy(self.params)
-        params.output.directory = "simulated"
+        params.output.directory, params.nproc = "simulated", None
         text = phil_scope().format(python_object=params).as_str()
         return {
             **self.truth.to_dict(),

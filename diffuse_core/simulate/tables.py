@@ -96,10 +96,12 @@ def _part(
     start, width = scan.get_oscillation(deg=False)
     mm = np.array(
         [
-            detector[int(panel)].pixel_to_millimeter(tuple(pixel))
-            for panel, pixel in zip(spots.panel, spots.pixel, strict=True)
+            detector[int(panel)].get_ray_intersection(tuple(ray))
+            for panel, ray in zip(spots.panel, spots.ray, strict=True)
         ]
     ).reshape(-1, 2)
+    lengths = np.linalg.norm(spots.ray, axis=1, keepdims=True)
+    s1 = spots.ray / (lengths * beam.get_wavelength())
     half = spots.half_box * (BOX / CUTOFF)
     half_z = spots.half_z * (BOX / CUTOFF)
     low = np.floor(spots.pixel - half)
@@ -109,13 +111,6 @@ def _part(
     box = [low[:, 0], high[:, 0], low[:, 1], high[:, 1], first, last]
     positions = np.column_stack([spots.pixel, spots.z])
     angles = np.column_stack([mm, start + spots.z * width])
-    s1 = np.array(
-        [
-            detector[int(panel)].get_pixel_lab_coord(tuple(pixel))
-            for panel, pixel in zip(spots.panel, spots.pixel, strict=True)
-        ]
-    ).reshape(-1, 3)
-    s1 /= np.linalg.norm(s1, axis=1, keepdims=True) * beam.get_wavelength()
 
     table = flex.reflection_table()
     table["miller_index"] = flex.miller_index(
