@@ -9,6 +9,7 @@ BUILTIN: tuple[str, ...] = (
     "diffuse_core.plugins.masking.shoebox",
     "diffuse_core.plugins.masking.untrusted",
     "diffuse_core.plugins.correction.air",
+    "diffuse_core.plugins.correction.exposure",
     "diffuse_core.plugins.correction.polarization",
     "diffuse_core.plugins.correction.sensor",
     "diffuse_core.plugins.correction.solid_angle",
