@@ -42,7 +42,7 @@ def run_merging(options: Options, folders: Sequence[str]) -> tuple[dict, dict]:
     params = options.params
     merged, operators, provenance = orchestrator.merge_folders(folders, params)
     provenance = {**provenance, "phil_merging": options.working.as_str()}
-    figures = merging_figures(merged, 1 if operators is None else len(operators))
+    figures = merging_figures(merged, operators)
     logger.info("\n%s", shell_table(figures))
     if params.output.merged:
         write_merged(params.output.merged, merged, provenance)

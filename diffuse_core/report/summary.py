@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+
 from dials.util import tabulate
 
 from diffuse_core.merge import Merged
@@ -29,23 +32,25 @@ def integration_table(figures: dict) -> str:
     return tabulate(rows)
 
 
-def merging_figures(merged: Merged, order: int, n_shells: int = 10) -> dict:
+def merging_figures(
+    merged: Merged, operators: Sequence[np.ndarray] | None, n_shells: int = 10
+) -> dict:
     """Figures of a merged table, overall and in shells of equal volume.
 
-    Completeness is measured voxels over the number that the volume of the shell holds
-    (its reciprocal volume over that of a voxel, divided by the order of the group the
-    voxels were averaged over).
+    Completeness is the part of a shell's volume that was measured: voxels, with all
+    that are equivalent to them, times the volume of one.
 
     Args:
         merged: The table.
-        order: Order of the Laue group averaged over; 1 for none.
+        operators: (3, 3) integer Laue operators that were averaged over, or None.
         n_shells: Resolution shells.
     """
     s = merged.grid.s_norm(merged.index, merged.unit_cell)
     edges = shell_edges(s.min(), s.max(), n_shells)
     shell = shell_numbers(s, edges)
+    volumes = voxel_volume(merged) * equivalents(merged.index, operators)
     rows = [
-        _figures_of(merged, shell == i, edges[i], edges[i + 1], order)
+        _figures_of(merged, volumes, shell == i, edges[i], edges[i + 1])
         for i in range(n_shells)
     ]
     everything = np.ones(len(merged), bool)
@@ -54,21 +59,34 @@ def merging_figures(merged: Merged, order: int, n_shells: int = 10) -> dict:
         "space_group": merged.space_group,
         "unit_cell": merged.unit_cell,
         "grid": merged.grid.to_dict(),
-        "overall": _figures_of(merged, everything, edges[0], edges[-1], order),
+        "overall": _figures_of(merged, volumes, everything, edges[0], edges[-1]),
         "shells": rows,
     }
 
 
-def _figures_of(merged: Merged, rows, s_low: float, s_high: float, order: int) -> dict:
+def equivalents(
+    index: np.ndarray, operators: Sequence[np.ndarray] | None
+) -> np.ndarray:
+    """(n,) float64: how many voxels are equivalent to each of (n, 3) voxel indices."""
+    if operators is None:
+        return np.ones(len(index))
+    same = np.zeros(len(index))
+    for operator in operators:
+        same += (index @ operator == index).all(axis=1)
+    return len(operators) / same
+
+
+def _figures_of(
+    merged: Merged, volumes: np.ndarray, rows: np.ndarray, s_low: float, s_high: float
+) -> dict:
     n = int(rows.sum())
     shell_volume = 4.0 / 3.0 * np.pi * (s_high**3 - s_low**3)
-    possible = max(1.0, shell_volume / voxel_volume(merged) / order)
     observations = int(merged.observations[rows].sum())
     figures = {
         "d_max": 1.0 / s_low if s_low > 0 else None,
         "d_min": 1.0 / s_high,
         "voxels": n,
-        "completeness": n / possible,
+        "completeness": float(volumes[rows].sum() / shell_volume),
         "observations": observations,
         "pixels": float(merged.pixels[rows].sum()),
         "counts": float(merged.counts[rows].sum()),
