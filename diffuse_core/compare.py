@@ -103,8 +103,8 @@ def pair_up(a: Voxels, b: Voxels, unit_cell: tuple[float, ...] | None) -> Pair:
 class Fit:
     """b = scale * a + offset, and how the maps scatter around it.
 
-    Standard errors are those of the sigmas; where sigmas are not known, of the
-    scatter, and chi-squared and pulls are NaN. A pull is the distance from the line
+    Standard errors are those of the sigmas (NaN for what was not fitted); where sigmas
+    are not known, of the scatter, and chi-squared and pulls are NaN. A pull is the distance from the line
     over its expected standard deviation: mean 0, width 1 if the sigmas are right.
     """
 
@@ -175,7 +175,7 @@ def compare(pair: Pair, edges: np.ndarray) -> Comparison:
     variances = expected_variances(pair) if known else _unit_variances(pair)
     line = statistics.fit_line(pair.a, pair.b, *variances)
     alone = statistics.fit_line(pair.a, pair.b, *variances, with_offset=False)
-    same = statistics.Line(1.0, 0.0, 0.0, 0.0)
+    same = statistics.Line(1.0, 0.0, NAN, NAN)
     turned = statistics.fit_line(*parts, *variances, with_offset=False)
     fits = (
         _fit(AS_THEY_ARE, same, pair.a, pair.b, variances, 0, known),

@@ -115,7 +115,7 @@ def spherical_average(s: np.ndarray, values: np.ndarray) -> SphericalAverage:
 
 @dataclass(frozen=True)
 class Line:
-    """y = scale * x + offset, with standard errors (NaN where not known)."""
+    """y = scale * x + offset, with standard errors (NaN where nothing was fitted)."""
 
     scale: float
     offset: float
@@ -159,7 +159,8 @@ def fit_line(
         if abs(slope - previous) <= 1e-12 * abs(slope):
             break
     if not with_offset:
-        return Line(float(slope), 0.0, float(1 / np.sqrt(np.dot(w, beta**2))), 0.0)
+        error = 1.0 / np.sqrt(np.dot(w, beta**2))
+        return Line(float(slope), 0.0, float(error), float("nan"))
     adjusted = x0 + beta
     mean = np.dot(w, adjusted) / total
     error = 1.0 / np.sqrt(np.dot(w, (adjusted - mean) ** 2))

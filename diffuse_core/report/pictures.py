@@ -172,8 +172,9 @@ def central_section(index, columns, grid, unit_cell, operators) -> list[Section]
 def _draw_histogram(axes, a, b, scale: float, names) -> None:
     limits = [np.percentile(v, (0.2, 99.8)) for v in (a, b)]
     limits = [(low, high) if high > low else (low - 1, low + 1) for low, high in limits]
+    bins = int(np.clip(np.sqrt(len(a)) / 2, 25, 150))
     _, _, _, image = axes.hist2d(
-        a, b, bins=150, range=limits, cmap="viridis", norm=LogNorm(), cmin=1
+        a, b, bins=bins, range=limits, cmap="viridis", norm=LogNorm(), cmin=1
     )
     axes.figure.colorbar(image, ax=axes, label="voxels")
     ends = np.array(limits[0])
