@@ -104,8 +104,9 @@ class Fit:
     """b = scale * a + offset, and how the maps scatter around it.
 
     Standard errors are those of the sigmas (NaN for what was not fitted); where sigmas
-    are not known, of the scatter, and chi-squared and pulls are NaN. A pull is the distance from the line
-    over its expected standard deviation: mean 0, width 1 if the sigmas are right.
+    are not known, of the scatter, and chi-squared and pulls are NaN. A pull is the
+    distance from the line over its expected standard deviation: mean 0, width 1 if the
+    sigmas are right.
     """
 
     name: str

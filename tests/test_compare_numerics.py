@@ -117,7 +117,7 @@ def test_allowed_correlation_is_the_stated_formula(rng):
 @pytest.mark.parametrize("with_exposure", [True, False])
 @pytest.mark.parametrize("noisy", [False, True])
 def test_few_counts_do_not_bias_the_scale(rng, noisy, with_exposure):
-    """Sigmas from about 6 counts: weights of 1/sigma^2 would give 0.85 or worse."""
+    """Sigmas from about 6 counts: weights of 1/sigma^2 would give about 0.8."""
     index = grid()
     truth = truth_of(index)
     exposure = 6 / truth.intensity.mean() * rng.uniform(0.7, 1.3, len(index))
