@@ -7,6 +7,7 @@ import hashlib
 import json
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -22,7 +23,7 @@ from diffuse_core.simulate import SimulationResult, recipe, run_simulation
 from diffuse_core.simulate.models import make_scan
 from diffuse_core.simulate.nexus import NexusWriter
 from diffuse_core.simulate.phil import phil_scope, read_recipe
-from diffuse_core.simulate.run import Simulation
+from diffuse_core.simulate.simulation import Simulation
 from diffuse_core.simulate.truth import Truth
 
 
@@ -74,6 +75,8 @@ def test_images_alone_give_the_same_models(text, tmp_path):
         np.testing.assert_allclose(*corner, atol=1e-8)
     assert imported.beam == written.beam
     assert imported.goniometer == written.goniometer
+    if files[0].endswith(".nxs"):
+        imported.scan.set_epochs(written.scan.get_epochs())  # NeXus: from 0
     assert imported.scan == written.scan
     exposures = list(written.scan.get_exposure_times())
     assert exposures == pytest.approx([0.123, 0.123])
@@ -166,11 +169,16 @@ def test_many_panels_keep_their_order_and_place(tmp_path):
     gaps = [np.zeros(c.shape, dtype=bool) for c in counts]
     path = tmp_path / "panels.nxs"
     beam = Beam((0, 0, 1), 1.0)
-    with NexusWriter(
-        path, beam, detector, None, make_scan(params, 0), 2, gaps
-    ) as writer:
+    with NexusWriter(path, beam, detector, None, make_scan(params), 2, gaps) as writer:
         writer.write(0, [0 * c for c in counts])
         writer.write(1, counts)
+    with h5py.File(path) as file:
+        shifts = file["entry/instrument/detector/transformations"]
+        # dxtbx > 3.11 gives the frame of the first step to the whole detector
+        chains = {shifts[f"module_{i:04d}"].attrs["depends_on"] for i in range(13)}
+        assert chains == {shifts["detector"].name}
+        assert shifts["detector"].attrs["depends_on"] == "."
+        assert shifts["detector"][0] == 0
     image = dxtbx.load(str(path))
     for one, other in zip(image.get_detector(), detector, strict=True):
         assert one.get_image_size() == other.get_image_size()
@@ -289,6 +297,13 @@ def test_bounding_boxes_hold_the_spots(rotation):
     assert inside > 0.9999 * total
 
 
+def test_profile_model_is_that_of_the_spots(rotation):
+    (experiment,) = load(rotation.expt_path)
+    wavelength = experiment.beam.get_wavelength()
+    assert experiment.profile.sigma_b(deg=False) == pytest.approx(2e-3 * wavelength)
+    assert experiment.profile.sigma_m(deg=True) == pytest.approx(0.05)
+
+
 def test_spot_finding_agrees_with_prediction(tmp_path):
     """Spots found by DIALS lie on its predictions; half a pixel would show."""
     from dials.command_line.find_spots import phil_scope as spot_scope
@@ -392,6 +407,16 @@ def test_geometry_of_a_real_experiment(data_dir, tmp_path):
     counts = Simulation(params).counts(0)
     for one, other in zip(counts_of(written.imageset, 0), counts, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_without_spots_the_table_is_empty(tmp_path):
+    text = "bragg.enable = False\nscan.n_images = 1\n"
+    result = run_simulation(recipe("rotation_small") + text, tmp_path)
+    table = flex.reflection_table.from_file(str(result.refl_path))
+    (experiment,) = load(result.expt_path)
+    assert len(table) == 0
+    assert "miller_index" in table
+    assert experiment.profile is None
 
 
 def test_recipes_are_complete():

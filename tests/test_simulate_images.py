@@ -16,7 +16,7 @@ from diffuse_core.simulate import recipe
 from diffuse_core.simulate.models import make_crystals
 from diffuse_core.simulate.phil import read_recipe
 from diffuse_core.simulate.responses import pixel_vectors, solid_angle
-from diffuse_core.simulate.run import Simulation
+from diffuse_core.simulate.simulation import Simulation
 
 SMOOTH = """
 diffuse.cloud.amplitude = 0

@@ -17,9 +17,6 @@ from dxtbx.model import Beam, Panel
 
 from diffuse_core.simulate.detectors import lowest_and_saturation, written_thickness
 
-FIRST_EPOCH = 1577836800.0
-"""2020-01-01 00:00:00 UTC, the start of every simulated scan."""
-
 BINARY_TAG = b"\x0c\x1a\x04\xd5"
 PADDING = 4095
 BOUNDARY = "--CIF-BINARY-FORMAT-SECTION--"

@@ -62,7 +62,11 @@ def make_instrument(params: Any) -> Instrument:
     )
 
 
-def make_scan(params: Any, first_epoch: float) -> Scan:
+FIRST_EPOCH = 1577836800.0
+"""2020-01-01 00:00:00 UTC, the start of every simulated scan."""
+
+
+def make_scan(params: Any) -> Scan:
     """The scan of all images; for stills the scan of one image without rotation."""
     scan = params.scan
     n = 1 if params.stills.n is not None else scan.n_images
@@ -71,7 +75,7 @@ def make_scan(params: Any, first_epoch: float) -> Scan:
         (1, n),
         [scan.exposure] * n,
         (scan.start if width else 0.0, width),
-        {i + 1: first_epoch + i * scan.exposure for i in range(n)},
+        {i + 1: FIRST_EPOCH + i * scan.exposure for i in range(n)},
     )
 
 
@@ -165,7 +169,11 @@ def _first_experiment(path: str) -> Any:
         raise InputError(
             f"detector.experiments={path} has no experiment with a beam and a detector."
         )
-    return experiments[0]
+    experiment = experiments[0]
+    experiment.beam.reset_scan_points()
+    if experiment.goniometer is not None:
+        experiment.goniometer.reset_scan_points()
+    return experiment
 
 
 def _orientation(params: Any, seed: Any) -> np.ndarray:

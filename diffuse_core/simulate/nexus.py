@@ -106,15 +106,18 @@ class NexusWriter:
         group["saturation_value"] = saturation - 1
         _dataset(group, "frame_time", exposure, "s")
         _dataset(group, "count_time", exposure, "s")
-        group["depends_on"] = "."
         mask = np.ones(self.shape, dtype=np.uint32)
         shifts = _group(group, "transformations", "NXtransformations")
+        # some readers take the first step of a module's chain for the whole detector
+        whole = shifts.create_dataset("detector", data=np.array([0.0]))
+        _transformation(whole, "translation", (0, 0, 1), "mm", ".")
+        group["depends_on"] = whole.name
         for index, panel in enumerate(detector):
             n_fast, n_slow = panel.get_image_size()
             row = int(self.origins[index])
             mask[row : row + n_slow, :n_fast] = gaps[index]
             shift = shifts.create_dataset(f"module_{index:04d}", data=np.array([0.0]))
-            _transformation(shift, "translation", (0, 0, 1), "mm", ".")
+            _transformation(shift, "translation", (0, 0, 1), "mm", whole.name)
             shift.attrs["offset"] = TO_MCSTAS @ panel.get_origin()
             shift.attrs["offset_units"] = "mm"
             module = _group(group, f"module_{index:04d}", "NXdetector_module")

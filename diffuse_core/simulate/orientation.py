@@ -50,6 +50,8 @@ class Orientation:
     def matrices(self, z: np.ndarray) -> np.ndarray:
         """Matrices (n, 3, 3) at z (n,): setting . rotation . fixed . A."""
         z = np.atleast_1d(np.asarray(z, dtype=float))
+        if z.size == 0:
+            return np.zeros((0, 3, 3))
         phi = np.radians(self.start + z * self.width)
         turn = Rotation.from_rotvec(phi[:, None] * self.axis).as_matrix()
         if len(self.a) == 1:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import uuid
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from dials.algorithms.profile_model.gaussian_rs import Model as GaussianProfile
 from dials.array_family import flex
 from dxtbx import flumpy
 from dxtbx.imageset import ImageSetFactory
@@ -23,12 +25,14 @@ def make_experiments(
     instrument: Instrument,
     crystals: list[Crystal],
     scan: Scan,
+    profile: GaussianProfile | None,
     files: list[Path],
     name: str,
 ) -> ExperimentList:
     """Experiments with exactly the models of the simulation and its image files.
 
     Args:
+        profile: size of the spots; None if there are none.
         files: one miniCBF file per image, or one NeXus file.
         name: text from which the identifiers are made.
     """
@@ -41,11 +45,24 @@ def make_experiments(
                 goniometer=instrument.goniometer,
                 scan=scan,
                 crystal=crystal,
+                profile=profile,
                 imageset=_imageset(instrument, scan, files, index),
                 identifier=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{name} {index}")),
             )
         )
     return experiments
+
+
+def make_profile(params: Any, wavelength: float) -> GaussianProfile | None:
+    """The size of the spots in DIALS' terms, None without spots.
+
+    A divergence that displaces a point by bragg.width on the Ewald sphere, and the
+    mosaicity: both standard deviations.
+    """
+    if not params.bragg.enable:
+        return None
+    divergence = np.degrees(params.bragg.width * wavelength)
+    return GaussianProfile(None, 3, divergence, params.crystal.mosaicity, deg=True)
 
 
 def _imageset(instrument: Instrument, scan: Scan, files: list[Path], index: int):
@@ -116,7 +133,7 @@ def _part(
     table["miller_index"] = flex.miller_index(
         *(flex.int(column.astype(np.int32)) for column in spots.hkl.T.copy())
     )
-    table["panel"] = flex.size_t(spots.panel.astype(np.uint64))
+    table["panel"] = flex.size_t(spots.panel.tolist())
     table["entering"] = flex.bool(np.sum(spots.velocity * s1, axis=1) < 0)
     table["s1"] = _vectors(s1)
     table["d"] = flex.double(1 / np.linalg.norm(spots.centre, axis=1))
