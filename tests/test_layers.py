@@ -32,6 +32,9 @@ LAYERS = {
     "observations": 1,
     "regrid": 1,
     "scaling": 1,
+    "simulate.image_kernels": 1,
+    "simulate.truth": 1,
+    "simulate.truth_kernels": 1,
     "smooth": 1,
     "statistics": 1,
     "symmetry": 1,
@@ -46,7 +49,8 @@ LAYERS = {
     "parallel": 2,
     "plan": 2,
     "report": 2,
-    "simulate": 2,
+    "simulate.detectors": 2,
+    "simulate.nexus": 2,
     "truth_voxels": 2,
     "config": 3,
     "descriptors": 3,
@@ -56,7 +60,7 @@ LAYERS = {
     "orchestrator": 3,
     "registry": 3,
     "run": 3,
-    "simulate.phil": 3,
+    "simulate": 3,
     "testing": 3,
     "command_line": 4,
 }
@@ -69,7 +73,7 @@ COMMAND = ("dials.util.options", "dials.util.log", "dials.util.Sorry")
 # Third-party packages that have one place each.
 OWNERS = {
     "pluggy": ("registry", "hookspecs", "config"),
-    "h5py": ("observations", "io"),
+    "h5py": ("observations", "io", "simulate.nexus"),
     "matplotlib": ("report",),
 }
 
