@@ -27,7 +27,7 @@ from diffuse_core.observations import combine_rows
 
 TILE = 64
 LARGEST_BOX = 2_000_000
-CHUNK = 8
+CHUNK = 12
 _NONE2 = np.empty((0, 0), np.float32)
 _NONE3 = np.empty((0, 0, 0), np.float32)
 
@@ -44,18 +44,16 @@ class Models:
 
 @dataclass(frozen=True, eq=False)
 class Exposure:
-    """An image as it is read: `Image.counts` filled, and what may be used of it.
+    """An image as it is read, with `Image.counts` and `Image.usable` filled.
 
     Attributes:
         image: The image.
         sub_images: The image at the middles of equal parts of its rotation width;
             one, the image itself, without oversampling.
-        usable: Per panel, (n_slow, n_fast) bool: trusted range and the format's mask.
     """
 
     image: Image
     sub_images: tuple[Image, ...]
-    usable: tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +161,7 @@ class Integrator:
         p = geometry.index
         images = [e.image for e in chunk]
         counts = np.stack([image.counts[p] for image in images])
-        usable = np.stack([self._image_mask(e, panel) for e in chunk])
+        usable = np.stack([self._image_mask(image, panel) for image in images])
         scale, image_response = self._image_response(images, panel)
         image_background, image_variance = self._image_background(images, panel)
         regions = pack_regions(
@@ -220,38 +218,42 @@ class Integrator:
             shared
         )
         geometry = panel.geometry
+        shape = geometry.shape
         keep = np.empty(counts.shape, bool)
         kernels.keep_pixels(panel.mask, usable, geometry.s, regions, keep)
-        zero = np.zeros(geometry.shape, np.float32)
+        zero = np.zeros(shape, np.float32)
+        mean, variance = (b if b.size else zero for b in (mean, variance))
+        keys, rows, pixels, times = [], [], [], []
         for i, image in enumerate(images):
-            voxels = _checked(
-                self.models.mapper,
-                self.models.mapper.voxels(image, geometry),
-                geometry.shape,
-            )
+            voxels = self.models.mapper.voxels(image, geometry)
+            voxels = _checked(self.models.mapper, voxels, shape)
             where = np.nonzero(keep[i] & (voxels >= 0))
             y, x = where
             e = response[where] * scale[i]
             if len(image_response):
                 e = e * image_response[i][where]
-            b = (mean if mean.size else zero)[where] * time[i]
-            v = (variance if variance.size else zero)[where] * time[i] ** 2
+            b = mean[where] * time[i]
+            v = np.zeros(len(y))
             if len(i_mean):
                 b = b + i_mean[i][where] * time[i]
-                v = v + i_var[i][where] * time[i] ** 2
+                v = i_var[i][where] * time[i] ** 2
             n = (counts[i][where] - ro[0]) / ro[1]
             s = np.linalg.norm(geometry.s[where], axis=-1)
             ones = np.ones(len(n))
-            rows = np.column_stack(
-                [n, ones, e, b, v, ones * image.phi, x + 0.5, y + 0.5, s]
-            )
-            if len(rows):
-                yield voxels[where], rows
+            columns = [n, ones, e, b, v, ones * image.phi, x + 0.5, y + 0.5, s]
+            keys.append(voxels[where])
+            rows.append(np.column_stack(columns))
+            pixels.append(y * shape[1] + x)
+            times.append(np.full(len(n), time[i]))
+        keys, rows, pixels, times = map(np.concatenate, (keys, rows, pixels, times))
+        if len(rows):
+            rows[:, 4] += _shared_variance(keys, pixels, times, variance)
+            yield keys, rows
 
-    def _image_mask(self, exposure: Exposure, panel: PanelSetup) -> np.ndarray:
-        usable = exposure.usable[panel.geometry.index]
+    def _image_mask(self, image: Image, panel: PanelSetup) -> np.ndarray:
+        usable = image.usable[panel.geometry.index]
         for model in self.models.masks:
-            one = model.image_mask(exposure.image, panel.geometry)
+            one = model.image_mask(image, panel.geometry)
             if one is not None:
                 usable = usable & _checked(model, one, panel.geometry.shape).astype(
                     bool
@@ -287,6 +289,22 @@ class Integrator:
                 mean[i] += _checked(model, m, shape)
                 variance[i] += _checked(model, v, shape)
         return mean, variance
+
+
+def _shared_variance(keys, pixels, times, variance: np.ndarray) -> np.ndarray:
+    """(n,) float64: variance of the panel's background, in one row of each pixel.
+
+    While a pixel stays in one voxel its times add up, and are squared then. Rows come
+    in the order of the images.
+    """
+    order = np.argsort(pixels, kind="stable")
+    new = (np.diff(pixels[order]) != 0) | (np.diff(keys[order]) != 0)
+    starts = np.flatnonzero(np.concatenate([[True], new]))
+    together = np.add.reduceat(times[order], starts)
+    result = np.zeros(len(keys))
+    first = order[starts]
+    result[first] = variance.ravel()[pixels[first]] * together**2
+    return result
 
 
 def pack_regions(per_image: Sequence[Sequence[LatticeRegion]]) -> tuple:

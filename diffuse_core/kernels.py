@@ -107,8 +107,8 @@ def in_region(sx, sy, sz, a, b, inverse_b, axis, size, rot, trans, n_op, denomin
 
 
 @njit(cache=True)
-def _keep(i, y, x, static, usable, s, regions):
-    if not (static[y, x] and usable[i, y, x]):
+def _keep(i, y, x, usable, s, regions):
+    if not usable[i, y, x]:
         return False
     affine, b, inverse_b, axis, size, rot, trans, n_op, denominator = regions
     for r in range(affine.shape[1]):
@@ -136,7 +136,7 @@ def keep_pixels(static, usable, s, regions, out):
     for i in range(out.shape[0]):
         for y in range(out.shape[1]):
             for x in range(out.shape[2]):
-                out[i, y, x] = _keep(i, y, x, static, usable, s, regions)
+                out[i, y, x] = static[y, x] and _keep(i, y, x, usable, s, regions)
 
 
 @njit(cache=True)
@@ -211,6 +211,10 @@ def accumulate_tile(
 ):
     """Adds the pixels of a tile to `sums`.
 
+    The images are the innermost loop: the variance of the panel's background is that
+    of one estimate that serves them all, so the times for which a pixel stays in one
+    voxel add up before they are squared.
+
     Args:
         counts: (n_images, n_slow, n_fast): raw values.
         usable: (n_images, n_slow, n_fast) bool.
@@ -232,33 +236,40 @@ def accumulate_tile(
         sums: (n0, n1, n2, 9) float64: `COLUMNS` for the box.
     """
     y0, y1, x0, x1 = tile
+    n_images = counts.shape[0]
     n_rotation = affine.shape[1]
     n_x, n_y = sub_pixels[0], sub_pixels[1]
     share = 1.0 / (n_rotation * n_x * n_y)
     has_image_response = image_response.shape[0] > 0
     has_background = background.shape[0] > 0
     has_image_background = image_background.shape[0] > 0
-    for i in range(counts.shape[0]):
-        for y in range(y0, y1):
-            for x in range(x0, x1):
-                if not _keep(i, y, x, static, usable, s, regions):
+    for y in range(y0, y1):
+        for x in range(x0, x1):
+            if not static[y, x]:
+                continue
+            px = s[y, x, 0]
+            py = s[y, x, 1]
+            pz = s[y, x, 2]
+            length = math.sqrt(px * px + py * py + pz * pz)
+            rate = 0.0
+            rate_variance = 0.0
+            if has_background:
+                rate = background[y, x]
+                rate_variance = variance[y, x]
+            last0, last1, last2 = -1, -1, -1
+            together = 0.0
+            for i in range(n_images):
+                if not _keep(i, y, x, usable, s, regions):
                     continue
                 n = (counts[i, y, x] - readout[0]) / readout[1]
                 e = response[y, x] * scale[i]
                 if has_image_response:
                     e *= image_response[i, y, x]
-                b = 0.0
+                b = rate * time[i]
                 v = 0.0
-                if has_background:
-                    b = background[y, x] * time[i]
-                    v = variance[y, x] * time[i] * time[i]
                 if has_image_background:
                     b += image_background[i, y, x] * time[i]
-                    v += image_variance[i, y, x] * time[i] * time[i]
-                px = s[y, x, 0]
-                py = s[y, x, 1]
-                pz = s[y, x, 2]
-                length = math.sqrt(px * px + py * py + pz * pz)
+                    v = image_variance[i, y, x] * time[i] * time[i]
                 for a in range(n_x):
                     for c in range(n_y):
                         u = (a + 0.5) / n_x - 0.5
@@ -290,6 +301,17 @@ def accumulate_tile(
                             row[6] += share * (x + 0.5 + u)
                             row[7] += share * (y + 0.5 + w)
                             row[8] += share * length
+                            if rate_variance > 0.0:
+                                if k0 != last0 or k1 != last1 or k2 != last2:
+                                    if together > 0.0:
+                                        sums[last0, last1, last2, 4] += (
+                                            rate_variance * together * together
+                                        )
+                                    last0, last1, last2 = k0, k1, k2
+                                    together = 0.0
+                                together += share * time[i]
+            if together > 0.0:
+                sums[last0, last1, last2, 4] += rate_variance * together * together
 
 
 @njit(cache=True)

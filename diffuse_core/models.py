@@ -65,6 +65,8 @@ class Image:
             crystal.
         counts: Per panel, raw values (n_slow, n_fast) as stored in the file; photons
             are (raw - pedestal) / gain. Empty while the plan is made.
+        usable: Per panel, bool (n_slow, n_fast): within the trusted range and the
+            image set's own mask. Empty while the plan is made.
     """
 
     experiment: int
@@ -77,6 +79,7 @@ class Image:
     axis: np.ndarray
     lattices: tuple[Image, ...] = ()
     counts: tuple[np.ndarray, ...] = ()
+    usable: tuple[np.ndarray, ...] = ()
 
     def affine(self) -> np.ndarray:
         """(3, 4) float64: fractional hkl = affine[:, :3] @ s + affine[:, 3]."""
@@ -185,8 +188,10 @@ class CorrectionModel(Model):
 class BackgroundModel(Model):
     """Expected counts that have nothing to do with the crystal.
 
-    Means and variances add. The variance is that of the *estimate* of the mean (0 for
-    a value that is known); summed over the pixels of a voxel as if independent.
+    Means and variances add. The variance is that of the *estimate* of the mean, 0 for
+    a value that is known. The estimate of a panel's background serves all images, so
+    its error is the same in all images of a block in which a pixel stays in one voxel;
+    different pixels, and what an image adds, are taken as independent.
     """
 
     def panel_background(

@@ -154,7 +154,9 @@ class ImageSource:
         experiment = self.run.experiments[block.experiment]
         for index in range(block.start, block.stop):
             counts, usable = boundary.read_image(experiment, index)
-            image = replace(self.image(block.experiment, index), counts=counts)
+            image = replace(
+                self.image(block.experiment, index), counts=counts, usable=usable
+            )
             n = self.n_rotation
             parts = (image,)
             if n > 1 and image.width:
@@ -164,7 +166,7 @@ class ImageSource:
                     )
                     for i in range(n)
                 )
-            yield Exposure(image, parts, usable)
+            yield Exposure(image, parts)
 
 
 class PanelCache:

@@ -145,13 +145,19 @@ def exposures(rng, n=5, dtype=np.int32, n_rotation=1):
         counts = rng.poisson(3.0, SHAPE).astype(dtype)
         usable = rng.random(SHAPE) > 0.05
         one = image(i, counts)
+        one = replace(one, usable=(usable,))
         parts = (one,)
         if n_rotation > 1:
             parts = tuple(
                 image(i, counts, one.phi + (j + 0.5) / n_rotation - 0.5)
                 for j in range(n_rotation)
             )
-        yield Exposure(one, parts, (usable,))
+        yield Exposure(one, parts)
+
+
+def seen(one, usable):
+    one = replace(one, usable=(usable,))
+    return Exposure(one, (one,))
 
 
 def integrate(models, images):
@@ -159,32 +165,41 @@ def integrate(models, images):
     return Integrator(models, lambda setup: prepared).integrate_block(0, images)
 
 
-def by_hand(images, mask, response, glow=True):
+def by_hand(images, mask, response):
     """Dict of voxel index -> sums, from the definitions, in plain NumPy."""
     geometry = panel()
     sums = {}
+    together = {}
     for exposure in images:
         one = exposure.image
-        keep = exposure.usable[0] & mask
+        keep = exposure.image.usable[0] & mask
         keep[one.index] = False
         hkl = geometry.s.astype(float) @ one.to_hkl.T
         index = np.floor(3 * hkl + 0.5).astype(int)
         e = response * (1 + 0.1 * one.index) * one.exposure
         b = (2.0 * response + 0.1 * one.index) * one.exposure
-        v = (0.3 + 0.01) * one.exposure**2
+        v = 0.01 * one.exposure**2
         for y, x in zip(*np.nonzero(keep), strict=True):
-            row = sums.setdefault(tuple(index[y, x]), np.zeros(9))
+            voxel = tuple(index[y, x])
+            row = sums.setdefault(voxel, np.zeros(9))
+            stays = together.setdefault((y, x), [])
+            if not stays or stays[-1][0] != voxel:
+                stays.append([voxel, 0.0])
+            stays[-1][1] += one.exposure
             row += [
                 one.counts[0][y, x],
                 1,
                 e[y, x],
-                b[y, x] if glow else 0,
-                v if glow else 0,
+                b[y, x],
+                v,
                 one.phi,
                 x + 0.5,
                 y + 0.5,
                 geometry.s_norm[y, x],
             ]
+    for stays in together.values():
+        for voxel, seconds in stays:
+            sums[voxel][4] += 0.3 * seconds**2
     return sums
 
 
@@ -211,6 +226,16 @@ def test_sums_are_those_of_the_definition(mapper, dtype):
     assert tally["images"] == 11
     assert tally["used"] == rows[:, 1].sum()
     assert tally["pixels"] == 11 * SHAPE[0] * SHAPE[1]
+
+
+def test_images_are_taken_in_chunks_without_trace(monkeypatch):
+    models = Models([Stripe()], [Ramp()], [], Thirds())
+    whole, _ = integrate(models, exposures(np.random.default_rng(1), 7))
+    monkeypatch.setattr("diffuse_core.integrate.CHUNK", 3)
+    parts, tally = integrate(models, exposures(np.random.default_rng(1), 7))
+    assert tally["images"] == 7
+    for name, values in whole.items():
+        assert parts[name] == pytest.approx(values, rel=1e-6)
 
 
 def test_photons_are_raw_values_less_pedestal_over_gain():
@@ -249,9 +274,7 @@ def test_oversampled_pixel_is_divided_where_the_voxels_meet():
     usable[y, x] = True
     one = image(0, counts)
     n = 4
-    columns, _ = integrate(
-        Models([], [], [], Thirds((n, n, 1))), [Exposure(one, (one,), (usable,))]
-    )
+    columns, _ = integrate(Models([], [], [], Thirds((n, n, 1))), [seen(one, usable)])
     fine = (np.arange(n) + 0.5) / n - 0.5
     slope_x = (geometry.s[y, x + 1] - geometry.s[y, x - 1]) / 2
     slope_y = (geometry.s[y + 1, x] - geometry.s[y - 1, x]) / 2
@@ -385,9 +408,7 @@ def test_zero_response_under_a_mask_is_allowed():
 def test_block_without_usable_pixel_gives_an_empty_table():
     one = image(0, np.zeros(SHAPE, np.int32))
     nothing = np.zeros(SHAPE, bool)
-    columns, tally = integrate(
-        Models([], [], [], Thirds()), [Exposure(one, (one,), (nothing,))]
-    )
+    columns, tally = integrate(Models([], [], [], Thirds()), [seen(one, nothing)])
     assert len(columns["key"]) == 0
     assert tally["used"] == 0
 
@@ -395,8 +416,8 @@ def test_block_without_usable_pixel_gives_an_empty_table():
 def test_large_voxel_ranges_are_divided_into_smaller_tiles():
     """Rotation by 60 degrees in one block: the box of a tile must not explode."""
     images = [
-        Exposure(one := image(i, np.ones(SHAPE, np.int32), phi=60.0 * i), (one,), (ok,))
-        for i, ok in enumerate(np.ones((2, *SHAPE), bool))
+        seen(image(i, np.ones(SHAPE, np.int32), phi=60.0 * i), np.ones(SHAPE, bool))
+        for i in range(2)
     ]
 
     class Fine(Thirds):
