@@ -41,7 +41,22 @@ def _absent(h0, h1, h2, rotations, translations, n_operators, denominator):
 
 
 @njit(cache=True)
-def in_region(sx, sy, sz, a, b, inverse_b, axis, size, rot, trans, n_op, denominator):
+def in_region(
+    sx,
+    sy,
+    sz,
+    a,
+    b,
+    inverse_b,
+    axis,
+    size,
+    rot,
+    trans,
+    n_op,
+    denominator,
+    offsets,
+    n_offsets,
+):
     """True if the pixel lies in a `LatticeRegion` (see there for the rule).
 
     Args:
@@ -51,6 +66,7 @@ def in_region(sx, sy, sz, a, b, inverse_b, axis, size, rot, trans, n_op, denomin
         axis: (3,) float64: rotation axis, Cartesian.
         size: (6,) float64: r0^2, r1^2, t0^2, t1^2, floor^2, half width (rad).
         rot, trans, n_op, denominator: operators that make points absent.
+        offsets, n_offsets: (n, 3) float64: satellites; an offset of 0 is the points.
     """
     h0 = a[0, 0] * sx + a[0, 1] * sy + a[0, 2] * sz + a[0, 3]
     h1 = a[1, 0] * sx + a[1, 1] * sy + a[1, 2] * sz + a[1, 3]
@@ -73,14 +89,16 @@ def in_region(sx, sy, sz, a, b, inverse_b, axis, size, rot, trans, n_op, denomin
     w1 = half * (inverse_b[1, 0] * vx + inverse_b[1, 1] * vy + inverse_b[1, 2] * vz)
     w2 = half * (inverse_b[2, 0] * vx + inverse_b[2, 1] * vy + inverse_b[2, 2] * vz)
     n = int(4.0 * max(abs(w0), max(abs(w1), abs(w2)))) + 1
-    for step in range(-n, n + 1):
-        f = step / n
-        p0 = math.floor(h0 + f * w0 + 0.5)
-        p1 = math.floor(h1 + f * w1 + 0.5)
-        p2 = math.floor(h2 + f * w2 + 0.5)
-        d0 = h0 - p0
-        d1 = h1 - p1
-        d2 = h2 - p2
+    n_steps = 2 * n + 1
+    for look in range(n_offsets * n_steps):
+        f = look % n_steps / n - 1.0
+        q = offsets[look // n_steps]
+        p0 = math.floor(h0 - q[0] + f * w0 + 0.5)
+        p1 = math.floor(h1 - q[1] + f * w1 + 0.5)
+        p2 = math.floor(h2 - q[2] + f * w2 + 0.5)
+        d0 = h0 - q[0] - p0
+        d1 = h1 - q[1] - p1
+        d2 = h2 - q[2] - p2
         dx = b[0, 0] * d0 + b[0, 1] * d1 + b[0, 2] * d2
         dy = b[1, 0] * d0 + b[1, 1] * d1 + b[1, 2] * d2
         dz = b[2, 0] * d0 + b[2, 1] * d1 + b[2, 2] * d2
@@ -99,7 +117,10 @@ def in_region(sx, sy, sz, a, b, inverse_b, axis, size, rot, trans, n_op, denomin
             along2 = along * along / c2
             across2 = dx * dx + dy * dy + dz * dz - along2
             inside = along2 / radial2 + across2 / tangential2 < 1.0
-        if inside and not _absent(
+        if not inside:
+            continue
+        satellite = q[0] != 0.0 or q[1] != 0.0 or q[2] != 0.0
+        if satellite or not _absent(
             int(p0), int(p1), int(p2), rot, trans, n_op, denominator
         ):
             return True
@@ -110,7 +131,7 @@ def in_region(sx, sy, sz, a, b, inverse_b, axis, size, rot, trans, n_op, denomin
 def _keep(i, y, x, usable, s, regions):
     if not usable[i, y, x]:
         return False
-    affine, b, inverse_b, axis, size, rot, trans, n_op, denominator = regions
+    affine, b, inverse_b, axis, size, rot, trans, n_op, den, offsets, n_off = regions
     for r in range(affine.shape[1]):
         if in_region(
             s[y, x, 0],
@@ -124,7 +145,9 @@ def _keep(i, y, x, usable, s, regions):
             rot[r],
             trans[r],
             n_op[r],
-            denominator[r],
+            den[r],
+            offsets[r],
+            n_off[r],
         ):
             return False
     return True

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -111,6 +111,9 @@ class LatticeRegion:
         translations: (n, 3) int64: their translations in 1/`denominator`. hkl is
             absent when hkl @ R = hkl and hkl . t is not a whole number.
         denominator: Unit of the translations.
+        offsets: (n, 3) float64: satellites lie at whole hkl plus one of these; the
+            zero vector stands for the lattice points themselves. Satellites of absent
+            points are left out too: their own absences are those of superspace.
     """
 
     affine: np.ndarray
@@ -123,6 +126,7 @@ class LatticeRegion:
     rotations: np.ndarray
     translations: np.ndarray
     denominator: int = 12
+    offsets: np.ndarray = field(default_factory=lambda: np.zeros((1, 3)))
 
 
 class Model(ABC):
