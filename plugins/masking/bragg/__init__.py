@@ -33,8 +33,22 @@ absent_points = False
   .type = bool
   .help = "Leave out systematically absent points too, where the space group isn't"
           "certain."
+satellite
+  .multiple = True
+  .help = "Peaks of a modulated structure, beside the lattice points. May be given"
+          "several times: vectors that are equivalent by symmetry, and sums of"
+          "vectors, count as vectors of their own."
+{
+  q = None
+    .type = floats(size=3)
+    .help = "Satellites lie at hkl + n q and hkl - n q; q in Miller indices."
+  order = 1
+    .type = int(value_min=1, allow_none=False)
+    .help = "Largest n."
+}
 """
 
+NO_SATELLITES = np.zeros((0, 3))
 NO_OPERATORS = (np.zeros((0, 3, 3), np.int64), np.zeros((0, 3), np.int64), 12)
 
 
@@ -49,6 +63,7 @@ class Bragg(MaskModel):
             `LatticeRegion`, for each image or, with one row, for all.
         operators: Per experiment R, t and denominator, see `absence_operators`.
         floor: Smallest radius in Miller indices.
+        satellites: (n, 3) float64: offsets of satellites in Miller indices, both signs.
     """
 
     def __init__(
@@ -57,9 +72,11 @@ class Bragg(MaskModel):
         sizes: Sequence[np.ndarray],
         operators: Sequence[tuple[np.ndarray, np.ndarray, int]],
         floor: float,
+        satellites: np.ndarray = NO_SATELLITES,
     ) -> None:
         self.bases, self.sizes, self.operators = bases, sizes, operators
         self.floor = floor
+        self.offsets = np.vstack([np.zeros((1, 3)), satellites])
 
     @classmethod
     def from_params(cls, params, run: RunInputs) -> Bragg:
@@ -74,9 +91,10 @@ class Bragg(MaskModel):
             for crystal in crystals
         ]
         sizes = _sizes(params, run)
-        _warn_of_large(sizes, run)
+        satellites = _satellites(params.satellite)
+        _warn_of_large(sizes, run, len(satellites))
         bases = [np.array(crystal.get_B()).reshape(3, 3) for crystal in crystals]
-        return cls(bases, sizes, operators, params.floor)
+        return cls(bases, sizes, operators, params.floor, satellites)
 
     def lattice_regions(self, image: Image) -> list[LatticeRegion]:
         """One region for each crystal on the image."""
@@ -98,7 +116,20 @@ class Bragg(MaskModel):
             rotations=rotations,
             translations=translations,
             denominator=denominator,
+            offsets=self.offsets,
         )
+
+
+def _satellites(given) -> np.ndarray:
+    """(n, 3) float64: n q and -n q for all vectors and orders."""
+    offsets = [
+        sign * n * np.array(one.q, float)
+        for one in given
+        if one.q is not None
+        for n in range(1, one.order + 1)
+        for sign in (1, -1)
+    ]
+    return np.array(offsets).reshape(-1, 3)
 
 
 def _sizes(params, run: RunInputs) -> list[np.ndarray]:
@@ -142,7 +173,7 @@ def _sizes(params, run: RunInputs) -> list[np.ndarray]:
     return sizes
 
 
-def _warn_of_large(sizes: list[np.ndarray], run: RunInputs) -> None:
+def _warn_of_large(sizes: list[np.ndarray], run: RunInputs, n_satellites: int) -> None:
     """Warns where ellipsoids fill most of reciprocal space within the detector."""
     edge = {}
     for setup in set(run.setups):
@@ -155,7 +186,8 @@ def _warn_of_large(sizes: list[np.ndarray], run: RunInputs) -> None:
         r0, r1, t0, t1 = size.max(axis=0)
         r2, t2 = r0**2 + (r1 / d) ** 2, t0**2 + (t1 / d) ** 2
         group = experiment.crystal.get_space_group()
-        points = experiment.crystal.get_unit_cell().volume() / group.n_ltr()
+        volume = experiment.crystal.get_unit_cell().volume()
+        points = volume * (1.0 / group.n_ltr() + n_satellites)
         share = 4.0 / 3.0 * np.pi * np.sqrt(r2) * t2 * points
         full += share > 0.5
         worst = max(worst, share)
