@@ -77,6 +77,7 @@ setup(
         "pluggy>=1.2",
         "scipy",
         "tqdm",
+        "xraylib",
     ],
     extras_require={
         "test": [
