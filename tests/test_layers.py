@@ -31,6 +31,7 @@ LAYERS = {
     "models": 1,
     "observations": 1,
     "regrid": 1,
+    "robust": 1,
     "scaling": 1,
     "simulate.image_kernels": 1,
     "simulate.truth": 1,
@@ -65,7 +66,7 @@ LAYERS = {
     "command_line": 4,
 }
 # Columns of the observations table: words of the core before any plug-in's.
-COLUMNS = ("exposure", "background")
+COLUMNS = ("exposure", "background", "images")
 NUMERIC = {"numba", "numpy", "scipy"}
 PHIL = ("libtbx", "iotbx.phil")
 COMMAND = ("dials.util.options", "dials.util.log", "dials.util.Sorry")
