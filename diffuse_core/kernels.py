@@ -253,7 +253,7 @@ def accumulate_tile(
         affine: (n_images, n_rotation, 3, 4) float64: s to voxel index.
         phi: (n_images, n_rotation) float64: deg.
         sub_pixels: (2,) int64: sub-divisions along fast and slow.
-        regions: packed `LatticeRegion`s, see `integrate.pack_regions`.
+        regions: packed `LatticeRegion`s, see `regions.pack_regions`.
         tile: y0, y1, x0, x1.
         box: (2, 3) int64 of `tile_box`.
         sums: (n0, n1, n2, 9) float64: `COLUMNS` for the box.
