@@ -55,18 +55,14 @@ def panel_geometry(experiment, setup: int, index: int) -> PanelGeometry:
     """One panel of an experiment, computed in float64, stored as float32."""
     panel = experiment.detector[index]
     beam = beam_geometry(experiment.beam)
-    n_fast, n_slow = panel.get_image_size()
-    slow, fast = np.mgrid[0:n_slow, 0:n_fast] + 0.5
-    centres = np.column_stack([fast.ravel(), slow.ravel()])
-    on_panel = panel.pixel_to_millimeter(flumpy.vec_from_numpy(centres))
-    xyz = flumpy.to_numpy(panel.get_lab_coord(on_panel)).reshape(n_slow, n_fast, 3)
+    xyz = pixel_positions(panel)
     distance = np.linalg.norm(xyz, axis=2)
     direction = xyz / distance[..., None]
     normal = np.array(panel.get_normal())
     return PanelGeometry(
         setup=setup,
         index=index,
-        shape=(n_slow, n_fast),
+        shape=xyz.shape[:2],
         pixel_size=tuple(panel.get_pixel_size()),
         beam=beam,
         sensor_mu=panel.get_mu(),
@@ -75,6 +71,15 @@ def panel_geometry(experiment, setup: int, index: int) -> PanelGeometry:
         cos_incidence=np.abs(direction @ normal).astype(np.float32),
         distance=distance.astype(np.float32),
     )
+
+
+def pixel_positions(panel) -> np.ndarray:
+    """(n_slow, n_fast, 3) float64, mm: where rays to pixel centres enter the panel."""
+    n_fast, n_slow = panel.get_image_size()
+    slow, fast = np.mgrid[0:n_slow, 0:n_fast] + 0.5
+    centres = np.column_stack([fast.ravel(), slow.ravel()])
+    on_panel = panel.pixel_to_millimeter(flumpy.vec_from_numpy(centres))
+    return flumpy.to_numpy(panel.get_lab_coord(on_panel)).reshape(n_slow, n_fast, 3)
 
 
 def readouts(experiment) -> list[Readout]:
