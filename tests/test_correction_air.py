@@ -10,17 +10,20 @@ import pytest
 
 from dials.array_family import flex  # noqa: F401
 from dxtbx.model import BeamFactory, Detector, Panel
-from dxtbx.model.experiment_list import Experiment
+from dxtbx.model.experiment_list import Experiment, ExperimentList
+from iotbx.phil import parse
 
 from diffuse_core.boundary import panel_geometry
 from diffuse_core.errors import ConfigError
-from diffuse_core.plugins.correction.air import Air, attenuation
+from diffuse_core.materials import material
+from diffuse_core.models import RunInputs
+from diffuse_core.plugins.correction.air import PHIL, Air, Medium, attenuation
 
 KEV_A = 12.398419843320026
 
 
 @pytest.fixture
-def geometry():
+def experiment():
     panel = Panel()
     panel.set_frame((1, 0, 0), (0, -1, 0), (-60, 60, -200))
     panel.set_pixel_size((10, 10))
@@ -28,7 +31,17 @@ def geometry():
     detector = Detector()
     detector.add_panel(panel)
     beam = BeamFactory.make_beam(sample_to_source=(0, 0, 1), wavelength=KEV_A / 12.4)
-    return panel_geometry(Experiment(detector=detector, beam=beam), 0, 0)
+    return Experiment(detector=detector, beam=beam)
+
+
+@pytest.fixture
+def geometry(experiment):
+    return panel_geometry(experiment, 0, 0)
+
+
+def from_phil(text, experiment):
+    run = RunInputs(ExperimentList([experiment]), None, (0,))
+    return Air.from_params(parse(PHIL).fetch(parse(text)).extract(), run)
 
 
 @pytest.mark.parametrize(
@@ -72,5 +85,98 @@ def test_fixed_length_is_one_number_and_no_air_is_one(geometry):
 def test_impossible_temperature_is_refused():
     with pytest.raises(ConfigError, match=r"correction\.air\.temperature"):
         Air.from_params(
-            SimpleNamespace(length=None, temperature=-273.15, pressure=1), None
+            SimpleNamespace(length=None, temperature=-273.15, pressure=1, medium=[]),
+            None,
         )
+
+
+def test_helium_path_with_windows(experiment, geometry):
+    model = from_phil(
+        """
+        temperature = 25
+        medium {
+          material = air
+          length = 20
+        }
+        medium {
+          material = kapton
+          length = 0.05
+          flat = True
+        }
+        medium {
+          material = helium
+        }
+        medium {
+          material = Be
+          length = 0.25
+          flat = True
+        }
+        """,
+        experiment,
+    )
+    wavelength = geometry.beam.wavelength
+    slow, fast = np.mgrid[:12, :12]
+    distance = np.sqrt((10 * fast - 55.0) ** 2 + (55.0 - 10 * slow) ** 2 + 200.0**2)
+    windows = np.array([0.05, 0.25])[:, None, None] * distance / 200.0
+    depth = (
+        material("air").attenuation(wavelength, 25.0) * 20.0
+        + material("kapton").attenuation(wavelength) * windows[0]
+        + material("be").attenuation(wavelength) * windows[1]
+        + material("helium").attenuation(wavelength, 25.0)
+        * (distance - 20.0 - windows.sum(axis=0))
+    )
+    np.testing.assert_allclose(
+        model.panel_response(geometry), np.exp(-depth), rtol=1e-6
+    )
+    assert Air().panel_response(geometry).max() < model.panel_response(geometry).min()
+
+
+def test_air_all_the_way_as_a_medium_is_the_default(geometry):
+    np.testing.assert_allclose(
+        Air(media=[Medium(material("air"))]).panel_response(geometry),
+        Air().panel_response(geometry),
+        rtol=1e-6,
+    )
+
+
+def test_a_medium_ends_at_the_pixel_and_what_is_not_filled_is_vacuum(geometry):
+    water = material("water")
+    long = Air(media=[Medium(water, 150.0), Medium(water, 1e4)])
+    rest = Air(media=[Medium(water)])
+    np.testing.assert_allclose(
+        long.panel_response(geometry), rest.panel_response(geometry), rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        Air(media=[Medium(water, 3.0)]).panel_response(geometry),
+        math.exp(-3.0 * water.attenuation(geometry.beam.wavelength)),
+    )
+
+
+def test_a_formula_with_a_density(experiment, geometry):
+    model = from_phil(
+        "medium {\n material = Al2O3\n density = 3.97\n length = 0.5\n}", experiment
+    )
+    mu = material("sapphire").attenuation(geometry.beam.wavelength)
+    np.testing.assert_allclose(
+        model.panel_response(geometry), math.exp(-0.5 * mu), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("length = 3\nmedium.material = helium", r"medium with material=air"),
+        (
+            "medium {\n material = air\n}\nmedium {\n material = helium\n}",
+            "only one of them can fill the rest",
+        ),
+        (
+            "medium {\n material = air\n length = 300\n}",
+            "add up to 300 mm, but no pixel is farther than 217.",
+        ),
+        ("medium.material = plutonic", "neither a chemical formula"),
+    ],
+)
+def test_contradictions_are_refused(text, expected, experiment):
+    with pytest.raises(ConfigError, match=expected):
+        from_phil(text, experiment)

@@ -284,10 +284,7 @@ def test_no_film_and_the_unknown_algorithm_are_said(caplog):
         assert "does nothing without an absorption_correction block" in caplog.text
     with pytest.raises(ConfigError, match="fuller_kapton or kapton_2019, not other"):
         Kapton.from_params(
-            params_of(
-                "absorption_correction.apply = True\n"
-                "absorption_correction.algorithm = other"
-            ),
+            params_of("absorption_correction {\n apply = True\n algorithm = other\n}"),
             None,
         )
 
