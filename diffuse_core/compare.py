@@ -19,6 +19,7 @@ from diffuse_core.voxel_list import Voxels, s_norm
 
 VARIANCE_SHELLS = 20
 FLOOR = 0.05
+DRAW_SEED = 20261122
 NAN = float("nan")
 
 
@@ -124,8 +125,9 @@ class Agreement:
     """Figures of one resolution shell, or of all.
 
     cc: correlation. cc_allowed: the correlation that is expected if both maps have the
-    same true values and their sigmas are right, see `statistics.reliability`. The
-    second pair is of the anisotropic parts. reduced_chi_squared: around the line
+    same true values and their sigmas are right, see `statistics.reliability`; against
+    a truth, that of photons drawn from it where the exposure of each voxel is known.
+    The second pair is of the anisotropic parts. reduced_chi_squared: around the line
     through all voxels.
     """
 
@@ -187,6 +189,9 @@ def compare(pair: Pair, edges: np.ndarray) -> Comparison:
     squares = NAN * pair.a
     if known:
         squares = _pulls(line, pair.a, pair.b, variances) ** 2
+    drawn = _drawn_map(pair, line, variances) if known else None
+    if drawn is not None:
+        drawn_part = drawn - statistics.spherical_average(pair.s, drawn)(pair.s)
 
     def agreement(which, low, high):
         a, b = pair.a[which], pair.b[which]
@@ -194,14 +199,20 @@ def compare(pair: Pair, edges: np.ndarray) -> Comparison:
         if known:
             noise = [v[which].mean() for v in (pair.variance_a, pair.variance_b)]
         own = tuple(part[which] for part in parts)
+        if drawn is not None:
+            allowed = statistics.correlation(drawn[which], b)
+            own_allowed = statistics.correlation(drawn_part[which], own[1])
+        else:
+            allowed = _allowed(a, b, noise, line.scale, pair.exact)
+            own_allowed = _allowed(*own, noise, turned.scale, pair.exact)
         return Agreement(
             1.0 / low if low > 0 else float("inf"),
             1.0 / high,
             len(a),
             statistics.correlation(a, b),
-            _allowed(a, b, noise, line.scale, pair.exact),
+            allowed,
             statistics.correlation(*own),
-            _allowed(*own, noise, turned.scale, pair.exact),
+            own_allowed,
             float(squares[which].mean()),
         )
 
@@ -249,6 +260,23 @@ def expected_variances(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
         deviation = distance * factor * mean / total
         results.append(np.maximum(variance - slope * deviation, FLOOR * mean))
     return tuple(results)
+
+
+def _drawn_map(pair: Pair, line, variances) -> np.ndarray | None:
+    """(n,): what map a would be if its photons were drawn from the truth b.
+
+    Poisson counts of the scaled truth times the exposure, over the exposure, and a
+    normal deviate for what variance is left (background). None unless b is a truth and
+    the exposure of a is known.
+    """
+    if not pair.exact[1] or pair.exact[0] or pair.slope_a is None:
+        return None
+    rng = np.random.default_rng(DRAW_SEED)
+    predicted = np.maximum((pair.b - line.offset) / line.scale, 0.0)
+    photons = rng.poisson(predicted / pair.slope_a) * pair.slope_a
+    rest = np.maximum(variances[0] - predicted * pair.slope_a, 0.0)
+    few = pair.variance_a <= 1.001 * pair.slope_a**2
+    return photons + rng.normal(size=len(pair)) * np.sqrt(np.where(few, 0.0, rest))
 
 
 def _smooth(s: np.ndarray, variance: np.ndarray) -> np.ndarray:

@@ -104,14 +104,10 @@ def sixty(request, tmp_path_factory):
     demo = Path(__file__).parents[1] / "examples" / "demo" / "simulate.phil"
     text = demo.read_text() + CASES[request.param]
     files = run_simulation(text, folder / "simulated")
-    diffuse_integrate.run(
-        [
-            str(files.expt_path),
-            str(files.refl_path),
-            f"output.observations={folder / 'observations'}",
-        ]
-    )
-    return files, folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        diffuse_integrate.run([str(files.expt_path), str(files.refl_path)])
+    return files, folder / "diffuse_observations"
 
 
 def anisotropic(s, values):
@@ -128,10 +124,9 @@ def test_map_is_as_good_as_the_counting_noise_allows(
     Voxels centred on lattice points are left out: the Bragg mask takes the middle of
     their halos, and the truth is averaged over whole voxels.
     """
-    files, folder = sixty
+    files, observations = sixty
     monkeypatch.chdir(tmp_path)
-    observations = str(folder / "observations")
-    diffuse_merge.run([observations, f"merging.symmetry={symmetry}", "map=None"])
+    diffuse_merge.run([str(observations), f"merging.symmetry={symmetry}", "map=None"])
     merged = read_merged("diffuse_merged.nxs")
     truth = Truth.from_file(files.truth_path)
     centres = merged.grid.centres(merged.index)

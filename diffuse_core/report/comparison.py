@@ -13,7 +13,8 @@ from diffuse_core.compare import Comparison
 FORMULA = (
     "CC allowed: the correlation expected if both maps have the same true values and "
     "their sigmas are right, sqrt(R_a R_b) with R = 1 - <sigma^2>/variance; against a "
-    "truth sqrt(var_true/(var_true + <sigma^2>)), var_true on the scale of the map."
+    "truth sqrt(var_true/(var_true + <sigma^2>)), var_true on the scale of the map; "
+    "where exposures are known, that of photons drawn from the truth."
 )
 
 
