@@ -13,6 +13,7 @@ from scitbx import matrix
 
 from diffuse_core import boundary
 from diffuse_core.compat import load_experiments
+from diffuse_core.simulate import recipe, run_simulation
 
 REAL = {
     "snase": "snase/dials/refined_10.expt",
@@ -209,3 +210,48 @@ def test_rotation_axis_in_the_crystal_frame_turns_the_crystal(rotation):
     angle = np.radians(2 * half * 0.5)
     expected = -np.cross(middle.axis, b @ (middle.to_hkl @ s)) * angle
     assert moved == pytest.approx(expected, rel=1e-4, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["rotation_small", "multipanel_small"])
+def test_simulated_bragg_peaks_lie_on_their_lattice_points(tmp_path, name):
+    """The simulator's geometry is its own; half a pixel would be about 0.03."""
+    fine = """
+    scan {
+      n_images = 200
+      width = 0.1
+    }
+    bragg.amplitude = 300
+    diffuse {
+      halo.amplitude = 0
+      cloud.amplitude = 0
+    }
+    """
+    files = run_simulation(recipe(name) + fine, tmp_path)
+    experiments = load_experiments(str(files.expt_path), check_format=True)
+    experiment = experiments[0]
+    panels = [
+        boundary.panel_geometry(experiment, 0, i)
+        for i in range(len(experiment.detector))
+    ]
+    sums, ends = {}, set()
+    last = len(experiment.imageset) - 1
+    for index in range(last + 1):
+        image = boundary.image_of(experiment, 0, index)
+        counts, usable = boundary.read_image(experiment, index)
+        for panel in panels:
+            n = counts[panel.index].astype(float)
+            n -= np.median(n[usable[panel.index]])
+            hkl = panel.s @ image.to_hkl.T
+            point = np.rint(hkl)
+            spot = usable[panel.index] & (n > 50)
+            spot &= np.abs(hkl - point).max(axis=2) < 0.3
+            rows = zip(point[spot], hkl[spot] - point[spot], n[spot], strict=True)
+            for at, offset, weight in rows:
+                total = sums.setdefault(tuple(at), np.zeros(4))
+                total += weight * np.array([*offset, 1.0])
+                if index in (0, last):
+                    ends.add(tuple(at))
+    spots = np.array([total for at, total in sums.items() if at not in ends])
+    assert len(spots) > 150
+    mean = (spots[:, :3] / spots[:, 3:]).mean(axis=0)
+    assert np.abs(mean).max() < 0.003
