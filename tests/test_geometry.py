@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from dials.array_family import flex
 from dxtbx.model import MultiAxisGoniometer, Scan
 from scitbx import matrix
