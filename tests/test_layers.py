@@ -50,6 +50,7 @@ LAYERS = {
     "io": 2,
     "materials": 2,
     "matching": 2,
+    "mount": 2,
     "parallel": 2,
     "plan": 2,
     "report": 2,
