@@ -22,6 +22,7 @@ BUILTIN: tuple[str, ...] = (
     "diffuse_core.plugins.correction.solid_angle",
     "diffuse_core.plugins.background.compton",
     "diffuse_core.plugins.background.constant",
+    "diffuse_core.plugins.background.dials_model",
     "diffuse_core.plugins.background.images",
     "diffuse_core.plugins.background.radial",
     "diffuse_core.plugins.mapping.hkl_grid",
