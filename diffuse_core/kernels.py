@@ -41,89 +41,99 @@ def _absent(h0, h1, h2, rotations, translations, n_operators, denominator):
 
 
 @njit(cache=True)
-def in_region(
-    sx,
-    sy,
-    sz,
-    a,
-    b,
-    inverse_b,
-    axis,
-    size,
-    rot,
-    trans,
-    n_op,
-    denominator,
-    offsets,
-    n_offsets,
-):
-    """True if the pixel lies in a `LatticeRegion` (see there for the rule).
+def in_region(sx, sy, sz, i, r, regions):
+    """True if a pixel lies in a `LatticeRegion` (see there for the rule).
+
+    Single elements are read, never a row: views of arrays cost more than the sums.
 
     Args:
         sx, sy, sz: s of the pixel (1/A).
-        a: (3, 4) float64: s to fractional hkl.
-        b, inverse_b: (3, 3) float64: hkl to Cartesian, and back.
-        axis: (3,) float64: rotation axis, Cartesian.
-        size: (6,) float64: r0^2, r1^2, t0^2, t1^2, floor^2, half width (rad).
-        rot, trans, n_op, denominator: operators that make points absent.
-        offsets, n_offsets: (n, 3) float64: satellites; an offset of 0 is the points.
+        i: Image of the chunk.
+        r: Region.
+        regions: The arrays of `regions.pack_regions`.
     """
-    h0 = a[0, 0] * sx + a[0, 1] * sy + a[0, 2] * sz + a[0, 3]
-    h1 = a[1, 0] * sx + a[1, 1] * sy + a[1, 2] * sz + a[1, 3]
-    h2 = a[2, 0] * sx + a[2, 1] * sy + a[2, 2] * sz + a[2, 3]
-    cx = b[0, 0] * h0 + b[0, 1] * h1 + b[0, 2] * h2
-    cy = b[1, 0] * h0 + b[1, 1] * h1 + b[1, 2] * h2
-    cz = b[2, 0] * h0 + b[2, 1] * h1 + b[2, 2] * h2
+    affine, b, inverse_b, axis, size, rot, trans, n_op, den, offsets, n_off = regions
+    h0 = (
+        affine[i, r, 0, 0] * sx
+        + affine[i, r, 0, 1] * sy
+        + affine[i, r, 0, 2] * sz
+        + affine[i, r, 0, 3]
+    )
+    h1 = (
+        affine[i, r, 1, 0] * sx
+        + affine[i, r, 1, 1] * sy
+        + affine[i, r, 1, 2] * sz
+        + affine[i, r, 1, 3]
+    )
+    h2 = (
+        affine[i, r, 2, 0] * sx
+        + affine[i, r, 2, 1] * sy
+        + affine[i, r, 2, 2] * sz
+        + affine[i, r, 2, 3]
+    )
+    cx = b[r, 0, 0] * h0 + b[r, 0, 1] * h1 + b[r, 0, 2] * h2
+    cy = b[r, 1, 0] * h0 + b[r, 1, 1] * h1 + b[r, 1, 2] * h2
+    cz = b[r, 2, 0] * h0 + b[r, 2, 1] * h1 + b[r, 2, 2] * h2
     c2 = cx * cx + cy * cy + cz * cz
     if c2 == 0.0:
         return True
-    radial2 = size[0] + size[1] * c2
-    tangential2 = size[2] + size[3] * c2
-    half = size[5]
-    vx = axis[1] * cz - axis[2] * cy
-    vy = axis[2] * cx - axis[0] * cz
-    vz = axis[0] * cy - axis[1] * cx
+    radial2 = size[i, r, 0] + size[i, r, 1] * c2
+    tangential2 = size[i, r, 2] + size[i, r, 3] * c2
+    half = size[i, r, 5]
+    vx = axis[i, r, 1] * cz - axis[i, r, 2] * cy
+    vy = axis[i, r, 2] * cx - axis[i, r, 0] * cz
+    vz = axis[i, r, 0] * cy - axis[i, r, 1] * cx
     v2 = vx * vx + vy * vy + vz * vz
     # the path of the pixel in index space: looked at in steps of half an index or less
-    w0 = half * (inverse_b[0, 0] * vx + inverse_b[0, 1] * vy + inverse_b[0, 2] * vz)
-    w1 = half * (inverse_b[1, 0] * vx + inverse_b[1, 1] * vy + inverse_b[1, 2] * vz)
-    w2 = half * (inverse_b[2, 0] * vx + inverse_b[2, 1] * vy + inverse_b[2, 2] * vz)
+    w0 = half * (
+        inverse_b[r, 0, 0] * vx + inverse_b[r, 0, 1] * vy + inverse_b[r, 0, 2] * vz
+    )
+    w1 = half * (
+        inverse_b[r, 1, 0] * vx + inverse_b[r, 1, 1] * vy + inverse_b[r, 1, 2] * vz
+    )
+    w2 = half * (
+        inverse_b[r, 2, 0] * vx + inverse_b[r, 2, 1] * vy + inverse_b[r, 2, 2] * vz
+    )
     n = int(4.0 * max(abs(w0), max(abs(w1), abs(w2)))) + 1
-    n_steps = 2 * n + 1
-    for look in range(n_offsets * n_steps):
-        f = look % n_steps / n - 1.0
-        q = offsets[look // n_steps]
-        p0 = math.floor(h0 - q[0] + f * w0 + 0.5)
-        p1 = math.floor(h1 - q[1] + f * w1 + 0.5)
-        p2 = math.floor(h2 - q[2] + f * w2 + 0.5)
-        d0 = h0 - q[0] - p0
-        d1 = h1 - q[1] - p1
-        d2 = h2 - q[2] - p2
-        dx = b[0, 0] * d0 + b[0, 1] * d1 + b[0, 2] * d2
-        dy = b[1, 0] * d0 + b[1, 1] * d1 + b[1, 2] * d2
-        dz = b[2, 0] * d0 + b[2, 1] * d1 + b[2, 2] * d2
-        if half > 0.0 and v2 > 0.0:
-            t = -(dx * vx + dy * vy + dz * vz) / v2
-            t = min(half, max(-half, t))
-            dx += t * vx
-            dy += t * vy
-            dz += t * vz
-            d0 += t / half * w0
-            d1 += t / half * w1
-            d2 += t / half * w2
-        inside = d0 * d0 + d1 * d1 + d2 * d2 < size[4]
-        if not inside and radial2 > 0.0 and tangential2 > 0.0:
-            along = dx * cx + dy * cy + dz * cz
-            along2 = along * along / c2
-            across2 = dx * dx + dy * dy + dz * dz - along2
-            inside = along2 / radial2 + across2 / tangential2 < 1.0
-        if not inside:
-            continue
-        satellite = q[0] != 0.0 or q[1] != 0.0 or q[2] != 0.0
-        if satellite or not _absent(
-            int(p0), int(p1), int(p2), rot, trans, n_op, denominator
-        ):
-            return True
+    for o in range(n_off[r]):
+        q0, q1, q2 = offsets[r, o, 0], offsets[r, o, 1], offsets[r, o, 2]
+        satellite = q0 != 0.0 or q1 != 0.0 or q2 != 0.0
+        last0 = last1 = last2 = math.inf
+        for step in range(-n, n + 1):
+            f = step / n
+            p0 = math.floor(h0 - q0 + f * w0 + 0.5)
+            p1 = math.floor(h1 - q1 + f * w1 + 0.5)
+            p2 = math.floor(h2 - q2 + f * w2 + 0.5)
+            if p0 == last0 and p1 == last1 and p2 == last2:
+                continue
+            last0, last1, last2 = p0, p1, p2
+            d0 = h0 - q0 - p0
+            d1 = h1 - q1 - p1
+            d2 = h2 - q2 - p2
+            dx = b[r, 0, 0] * d0 + b[r, 0, 1] * d1 + b[r, 0, 2] * d2
+            dy = b[r, 1, 0] * d0 + b[r, 1, 1] * d1 + b[r, 1, 2] * d2
+            dz = b[r, 2, 0] * d0 + b[r, 2, 1] * d1 + b[r, 2, 2] * d2
+            if half > 0.0 and v2 > 0.0:
+                t = -(dx * vx + dy * vy + dz * vz) / v2
+                t = min(half, max(-half, t))
+                dx += t * vx
+                dy += t * vy
+                dz += t * vz
+                d0 += t / half * w0
+                d1 += t / half * w1
+                d2 += t / half * w2
+            inside = d0 * d0 + d1 * d1 + d2 * d2 < size[i, r, 4]
+            if not inside and radial2 > 0.0 and tangential2 > 0.0:
+                along = dx * cx + dy * cy + dz * cz
+                along2 = along * along / c2
+                across2 = dx * dx + dy * dy + dz * dz - along2
+                inside = along2 / radial2 + across2 / tangential2 < 1.0
+            if not inside:
+                continue
+            if satellite or not _absent(
+                int(p0), int(p1), int(p2), rot[r], trans[r], n_op[r], den[r]
+            ):
+                return True
     return False
 
 
@@ -131,24 +141,9 @@ def in_region(
 def _keep(i, y, x, usable, s, regions):
     if not usable[i, y, x]:
         return False
-    affine, b, inverse_b, axis, size, rot, trans, n_op, den, offsets, n_off = regions
-    for r in range(affine.shape[1]):
-        if in_region(
-            s[y, x, 0],
-            s[y, x, 1],
-            s[y, x, 2],
-            affine[i, r],
-            b[r],
-            inverse_b[r],
-            axis[i, r],
-            size[i, r],
-            rot[r],
-            trans[r],
-            n_op[r],
-            den[r],
-            offsets[r],
-            n_off[r],
-        ):
+    sx, sy, sz = s[y, x, 0], s[y, x, 1], s[y, x, 2]
+    for r in range(regions[0].shape[1]):
+        if in_region(sx, sy, sz, i, r, regions):
             return False
     return True
 
