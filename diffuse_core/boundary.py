@@ -166,18 +166,24 @@ def hkl_at(experiment, panel: int, xyz) -> np.ndarray:
 
 
 def exposure_time(experiment, index: int) -> float:
-    """Exposure time of an image (s); 1 where the file doesn't tell it."""
+    """Exposure time of an image (s); 1 where the file doesn't tell it.
+
+    Where a scan was imported with a template, dxtbx knows the time of its first image
+    alone, and stores 0 for the others: they get that of the first.
+    """
     scan = experiment.scan
     if scan is None:
         return 1.0
     times = scan.get_exposure_times()
-    return times[index] if 0 <= index < len(times) and times[index] > 0 else 1.0
+    if 0 <= index < len(times) and times[index] > 0:
+        return times[index]
+    return next((time for time in times if time > 0), 1.0)
 
 
 def lacks_exposure(experiments) -> bool:
-    """True if some image has no exposure time."""
+    """True if the images of some experiment have no exposure time."""
     return any(
-        e.scan is None or min(e.scan.get_exposure_times(), default=0.0) <= 0
+        e.scan is None or max(e.scan.get_exposure_times(), default=0.0) <= 0
         for e in experiments
     )
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from dxtbx.model.experiment_list import ExperimentListFactory
 from iotbx.phil import parse
 
 from diffuse_core import boundary, config
@@ -254,3 +255,41 @@ def test_without_files_it_does_nothing_and_says_so(caplog):
     model = check_plugin(images)[0]
     assert model.empty is None
     assert "does nothing without background.images.file" in caplog.text
+
+
+def test_photons_and_seconds_are_those_of_usable_pixels(empty, monkeypatch):
+    """Gain, pedestal, and a pixel that is usable in three of five images."""
+    run = EmptyRun([str(empty.expt_path)])
+    panel = run.experiments[0].detector[0]
+    panel.set_gain(2.0)
+    panel.set_pedestal(10.0)
+
+    def read(experiment, index):
+        raw = np.full((256, 256), 10 + 2 * (30 + index))
+        usable = np.ones(raw.shape, bool)
+        if index > 2:
+            raw[100, 50], usable[100, 50] = 10**6, False
+        return (raw,), (usable,)
+
+    monkeypatch.setattr("diffuse_core.boundary.read_image", read)
+    (found,) = run.estimate(run.frames)
+    assert found.mean[7, 9] == pytest.approx((30 + 31 + 32 + 33 + 34) / 20)
+    assert found.variance[7, 9] == pytest.approx((30 + 31 + 32 + 33 + 34) / 20**2)
+    assert found.mean[100, 50] == pytest.approx((30 + 31 + 32) / 12)
+    assert found.variance[100, 50] == pytest.approx((30 + 31 + 32) / 12**2)
+    (found,) = run.estimate(run.frames[3:])
+    assert found.mean[100, 50] == pytest.approx((33 + 34) / 8, rel=0.05)
+
+
+def test_import_with_a_template_keeps_the_exposure_time(empty, tmp_path):
+    """dials.import with a template stores the time of the first image, then zeros."""
+    template = empty.expt_path.parent / "simulated_#####.cbf"
+    found = ExperimentListFactory.from_templates([str(template)])
+    found.as_file(tmp_path / "imported.expt")
+    run = EmptyRun([str(tmp_path / "imported.expt")])
+    times = [boundary.exposure_time(run.experiments[0], i) for i in range(5)]
+    assert times == [4.0] * 5
+    assert not boundary.lacks_exposure(run.experiments)
+    run.experiments[0].scan.set_exposure_times([0.0] * 5)
+    assert boundary.exposure_time(run.experiments[0], 2) == 1.0
+    assert boundary.lacks_exposure(run.experiments)
