@@ -1,0 +1,107 @@
+"""Masks what does not come from the smooth scattering around it, image by image."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from diffuse_core import boundary, poisson
+from diffuse_core.descriptors import ModelPlugin
+from diffuse_core.errors import ConfigError
+from diffuse_core.geometry import PanelGeometry
+from diffuse_core.hookspecs import hookimpl
+from diffuse_core.models import Image, MaskModel, RunInputs
+
+logger = logging.getLogger("dials.diffuse")
+
+PHIL = """
+false_alarm = 1e-6
+  .type = float(value_min=1e-300, value_max=0.1, allow_none=False)
+  .help = "Probability that a clean pixel is left out by chance. Larger finds weaker"
+          "spots, and leaves out more bright clean pixels: a bias at 1e-3 and above."
+grow = 1
+  .type = int(value_min=0, value_max=10, allow_none=False)
+  .help = "Pixels around an outlier that are left out with it."
+photon = Auto
+  .type = float(value_min=0)
+  .help = "Counts that one photon makes; Auto: 1 where the variance of the counts is"
+          "that of photons, else variance over mean, image by image and panel by panel."
+"""
+
+TILE = 32
+"""Pixels along the side of the squares whose variance and mean are compared."""
+
+PHOTONS = 1.5
+"""Variance over mean up to which a detector counts photons."""
+
+
+class PoissonOutlier(MaskModel):
+    """Leaves out pixels whose counts, alone or in 3 x 3, are not by chance.
+
+    Against a ring of pixels around (see `diffuse_core.poisson`) by the relative entropy
+    m [ n ln(n / l) - n + l ], in both directions. It is the measure of the filter of
+    S. P. Meisburger, D. A. Case & N. Ando, Nat. Commun. 11, 1271 (2020), which compares
+    histograms of counts in reciprocal space with Poisson's; here each place of each
+    image is judged on its own, against a bound on chance (H. Chernoff, 1952).
+
+    Args:
+        readouts: Per setup, per panel: pedestal and gain of the raw values.
+        false_alarm: Probability that a clean pixel is left out.
+        grow: Pixels around an outlier that are left out with it.
+        photon: Counts of a photon after pedestal and gain; None = from the image.
+    """
+
+    def __init__(
+        self,
+        readouts: Sequence[Sequence[tuple[float, float]]],
+        false_alarm: float = 1e-6,
+        grow: int = 1,
+        photon: float | None = None,
+    ) -> None:
+        self.readouts = readouts
+        self.limit = -math.log(false_alarm)
+        self.grow = grow
+        self.photon = photon
+
+    @classmethod
+    def from_params(cls, params, run: RunInputs) -> PoissonOutlier:
+        """Raises ConfigError if a photon makes no counts."""
+        photon = params.photon if isinstance(params.photon, float) else None
+        if photon == 0.0:
+            raise ConfigError("mask.poisson_outlier.photon must be above 0.")
+        readouts = []
+        for setup in range(max(run.setups) + 1):
+            panels = boundary.readouts(run.first_of_setup(setup))
+            readouts.append([(panel.pedestal, panel.gain) for panel in panels])
+        return cls(readouts, params.false_alarm, params.grow, photon)
+
+    def image_mask(self, image: Image, geometry: PanelGeometry) -> np.ndarray | None:
+        """(n_slow, n_fast) bool; None where the mean count is not above 0."""
+        if not image.counts:
+            return None
+        pedestal, gain = self.readouts[geometry.setup][geometry.index]
+        counts = ((image.counts[geometry.index] - pedestal) / gain).astype(np.float32)
+        valid = np.ones(geometry.shape, bool)
+        if image.usable:
+            valid = np.array(image.usable[geometry.index], bool)
+        photon = self.photon
+        if photon is None:
+            photon = poisson.dispersion(counts, valid, TILE)
+            photon = 1.0 if photon < PHOTONS else photon
+        if not np.isfinite(photon):
+            return None
+        counts = np.maximum(counts / np.float32(photon), np.float32(0.0))
+        return ~poisson.find_outliers(counts, valid, self.limit, self.grow)
+
+
+@hookimpl
+def diffuse_mask_models():
+    yield ModelPlugin(
+        name="poisson_outlier",
+        factory="diffuse_core.plugins.masking.poisson_outlier:PoissonOutlier",
+        summary="Counts that disagree with those around them: spots, zingers, ice.",
+        phil=PHIL,
+    )
