@@ -23,8 +23,8 @@ from diffuse_core.plugins.correction.solid_angle import SolidAngle
 RINGS = [(8, 12), (14, 18), (20, 24), (28, 32), (36, 40)]
 NOMINAL = Tape("kapton_2019", 0.04, 0.025, 0.665, 0.55)
 """The tape that DIALS' own test assumes for this image."""
-FITTED = Tape("kapton_2019", 0.0069, 0.0895, 0.2925, -2.69)
-"""What `fit` finds in the upper half of this image."""
+FITTED = Tape("kapton_2019", 0.0026, 0.0854, 0.270, 0.55)
+"""What `fit` finds in the upper half of this image, at the nominal angle."""
 
 
 class Still:
@@ -86,14 +86,17 @@ class Still:
 
 
 def fit(still: Still) -> Tape:
-    """The tape that makes the rings of the upper half of the detector most even."""
+    """The tape that makes the rings of the upper half of the detector most even.
+
+    Its angle is the nominal one: one half of the detector shows one end of the shadow.
+    """
     part = (still.azimuth > 0) & (still.two_theta > 8) & (still.two_theta < 42)
     ring = np.round(still.two_theta[part]).astype(int)
     value = np.log(still.value[part])
     direction = still.direction[part]
 
     def tape(p) -> Tape:
-        return Tape("kapton_2019", *map(float, np.abs(p[:3])), float(p[3]))
+        return Tape("kapton_2019", *map(float, np.abs(p)), NOMINAL.angle)
 
     def residuals(p):
         level = value + still.mu * tape(p).path(direction, still.beam)
@@ -102,10 +105,10 @@ def fit(still: Still) -> Tape:
 
     found = least_squares(
         residuals,
-        [0.02, 0.05, 1.0, 1.0],
+        [0.02, 0.05, 1.0],
         loss="soft_l1",
         f_scale=0.03,
-        x_scale=[0.01, 0.01, 0.1, 0.5],
+        x_scale=[0.01, 0.01, 0.1],
         diff_step=1e-3,
     )
     return tape(found.x)
