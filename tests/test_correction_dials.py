@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from dataclasses import replace
@@ -10,12 +11,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from dials.algorithms.integration import Corrections
-from dials.array_family import flex  # noqa: F401
+from dials.algorithms.integration import Corrections, CorrectionsMulti
+from dials.array_family import flex
+from dxtbx import flumpy
 from dxtbx.model import BeamFactory, Detector, Panel, ParallaxCorrectedPxMmStrategy
 from dxtbx.model.experiment_list import Experiment, ExperimentList
 
-from diffuse_core.boundary import panel_geometry, setups_of
+from diffuse_core.boundary import panel_geometry, pixel_positions, setups_of
 from diffuse_core.compat import load_experiments
 from diffuse_core.errors import ConfigError
 from diffuse_core.models import RunInputs
@@ -90,29 +92,55 @@ def at(model, experiment, pixels):
     return np.array([values[i][y, x] for i, x, y in pixels])
 
 
+def dials_panel(experiment, panel, step):
+    """1/lp as for a still, and qe, at every `step`th pixel of a panel."""
+    dials = CorrectionsMulti()
+    dials.append(Corrections(experiment.beam, experiment.detector))
+    positions = pixel_positions(experiment.detector[panel]).reshape(-1, 3)[::step]
+    s1 = flumpy.vec_from_numpy(np.ascontiguousarray(positions))
+    number = flex.int(len(s1), 0)
+    lp = flumpy.to_numpy(dials.lp(number, s1))
+    return 1 / lp, flumpy.to_numpy(dials.qe(number, s1, flex.size_t(len(s1), panel)))
+
+
 def run_of(*experiments):
     listed = ExperimentList(experiments)
     return RunInputs(listed, None, setups_of(listed))
 
 
-def test_polarization_is_that_of_dials(experiment):
-    pixels = some_pixels(experiment)
-    expected, _ = dials_values(experiment, pixels)
-    assert expected.max() - expected.min() > 0.02
-    np.testing.assert_allclose(
-        at(Polarization(), experiment, pixels), expected, rtol=0, atol=1e-6
-    )
+def test_both_are_those_of_dials_all_over_the_detector(experiment):
+    """Every pixel of the one panel, a dense sample of the pixels of every other."""
+    experiment = copy.deepcopy(experiment)
+    pixels = sum(math.prod(p.get_image_size()) for p in experiment.detector)
+    step = max(1, pixels // 200_000)
+    for panel in experiment.detector:
+        if not panel.get_mu():
+            panel.set_mu(3.2)
+            panel.set_thickness(0.5)
+    for index in range(len(experiment.detector)):
+        geometry = panel_geometry(experiment, 0, index)
+        p, e = dials_panel(experiment, index, step)
+        for model, expected in ((Polarization(), p), (Sensor(), e)):
+            np.testing.assert_allclose(
+                model.panel_response(geometry).ravel()[::step],
+                expected,
+                rtol=0,
+                atol=1e-6,
+            )
 
 
-def test_sensor_is_that_of_dials(experiment):
-    pixels = some_pixels(experiment)
-    _, expected = dials_values(experiment, pixels)
-    if not experiment.detector[0].get_mu():
-        assert not expected.any()  # DIALS' value where the sensor is unknown
-        expected = np.ones(len(pixels))
-    np.testing.assert_allclose(
-        at(Sensor(), experiment, pixels), expected, rtol=0, atol=1e-6
-    )
+@pytest.mark.parametrize("direction", [(1, 0, 0), (0, 1, 0.2), (-0.3, 0.5, -1)])
+def test_both_are_those_of_dials_for_a_beam_from_anywhere(direction):
+    experiment = one_panel()
+    normal = np.cross(direction, (0.3, -0.2, 0.9))
+    experiment.beam.set_unit_s0(tuple(-np.array(direction, float)))
+    experiment.beam.set_polarization_normal(tuple(normal / np.linalg.norm(normal)))
+    geometry = panel_geometry(experiment, 0, 0)
+    p, e = dials_panel(experiment, 0, 1)
+    assert p.max() - p.min() > 0.02
+    for model, expected in ((Polarization(), p), (Sensor(), e)):
+        response = model.panel_response(geometry)
+        np.testing.assert_allclose(response.ravel(), expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("fraction", [0.5, 0.0, 0.8, 1.0])
