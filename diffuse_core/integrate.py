@@ -76,6 +76,35 @@ class PanelSetup:
     variance: np.ndarray
 
 
+@dataclass(frozen=True, eq=False)
+class Stay:
+    """How long each pixel of a panel has stayed in its voxel, within a block.
+
+    Attributes:
+        key: (n_slow, n_fast) int64: key of the voxel that the pixel was in last; (0, 0)
+            where no background has a variance.
+        time: (n_slow, n_fast) float64, s.
+    """
+
+    key: np.ndarray
+    time: np.ndarray
+
+    @classmethod
+    def of_panel(cls, panel: PanelSetup) -> Stay:
+        """At the start of a block."""
+        shape = panel.geometry.shape if panel.variance.any() else (0, 0)
+        return cls(np.full(shape, -1, np.int64), np.zeros(shape))
+
+    def squares(self, where, keys: np.ndarray, dt: float) -> np.ndarray | float:
+        """By how much T^2 of pixels grows that are in voxels `keys` for dt (s)."""
+        if not self.key.size:
+            return 0.0
+        together = np.where(self.key[where] == keys, self.time[where], 0.0)
+        self.key[where] = keys
+        self.time[where] = together + dt
+        return dt * (2.0 * together + dt)
+
+
 def prepare_panel(
     geometry: PanelGeometry, readout: Readout, models: Models
 ) -> PanelSetup:
@@ -136,12 +165,13 @@ class Integrator:
         panels = self.panels_of(setup)
         keys, panel_index, sums = [], [], []
         tally = {"images": 0, "pixels": 0, "used": 0}
+        stays = [Stay.of_panel(panel) for panel in panels]
         for chunk in _chunks(exposures, CHUNK):
             tally["images"] += len(chunk)
-            for panel in panels:
+            for panel, stay in zip(panels, stays, strict=True):
                 p = panel.geometry.index
                 tally["pixels"] += len(chunk) * panel.mask.size
-                for index, values in self._panel(panel, chunk):
+                for index, values in self._panel(panel, chunk, stay):
                     keys.append(index)
                     panel_index.append(np.full(len(index), p, np.int16))
                     sums.append(values)
@@ -156,7 +186,7 @@ class Integrator:
             tally,
         )
 
-    def _panel(self, panel: PanelSetup, chunk: list[Exposure]):
+    def _panel(self, panel: PanelSetup, chunk: list[Exposure], stay: Stay):
         geometry = panel.geometry
         p = geometry.index
         images = [e.image for e in chunk]
@@ -187,7 +217,9 @@ class Integrator:
             readout,
         )
         if affine[0][0] is None:
-            yield from self._general(panel, images, counts, usable, regions, shared)
+            keep = np.empty(counts.shape, bool)
+            kernels.keep_pixels(panel.mask, usable, geometry.s, regions, keep)
+            yield from self._general(panel, images, counts, keep, shared, stay)
             return
         phi = np.array([[sub.phi for sub in e.sub_images] for e in chunk])
         affine = np.array(affine, float)
@@ -206,49 +238,48 @@ class Integrator:
                 regions,
                 tile,
                 box,
+                stay.key,
+                stay.time,
                 sums,
             )
             index, values = kernels.rows_of_box(sums, box)
             if len(index):
                 yield keys_of(index), values
 
-    def _general(self, panel, images, counts, usable, regions, shared):
+    def _general(self, panel, images, counts, keep, shared, stay: Stay):
         """The path of mappings that aren't affine: keys from the mapper, one sort."""
-        response, image_response, scale, mean, variance, i_mean, i_var, time, ro = (
-            shared
-        )
+        (
+            response,
+            image_response,
+            scale,
+            mean,
+            variance,
+            i_mean,
+            i_var,
+            time,
+            readout,
+        ) = shared
         geometry = panel.geometry
-        shape = geometry.shape
-        keep = np.empty(counts.shape, bool)
-        kernels.keep_pixels(panel.mask, usable, geometry.s, regions, keep)
-        zero = np.zeros(shape, np.float32)
+        zero = np.zeros(geometry.shape, np.float32)
         mean, variance = (b if b.size else zero for b in (mean, variance))
-        keys, rows, pixels, times = [], [], [], []
         for i, image in enumerate(images):
             voxels = self.models.mapper.voxels(image, geometry)
-            voxels = _checked(self.models.mapper, voxels, shape)
+            voxels = _checked(self.models.mapper, voxels, geometry.shape)
             where = np.nonzero(keep[i] & (voxels >= 0))
             y, x = where
             e = response[where] * scale[i]
             if len(image_response):
                 e = e * image_response[i][where]
             b = mean[where] * time[i]
-            v = np.zeros(len(y))
+            v = variance[where] * stay.squares(where, voxels[where], time[i])
             if len(i_mean):
                 b = b + i_mean[i][where] * time[i]
-                v = i_var[i][where] * time[i] ** 2
-            n = (counts[i][where] - ro[0]) / ro[1]
+                v = v + i_var[i][where] * time[i] ** 2
+            n = (counts[i][where] - readout[0]) / readout[1]
             s = np.linalg.norm(geometry.s[where], axis=-1)
             ones = np.ones(len(n))
             columns = [n, ones, e, b, v, ones * image.phi, x + 0.5, y + 0.5, s]
-            keys.append(voxels[where])
-            rows.append(np.column_stack(columns))
-            pixels.append(y * shape[1] + x)
-            times.append(np.full(len(n), time[i]))
-        keys, rows, pixels, times = map(np.concatenate, (keys, rows, pixels, times))
-        if len(rows):
-            rows[:, 4] += _shared_variance(keys, pixels, times, variance)
-            yield keys, rows
+            yield _by_voxel(voxels[where], columns)
 
     def _image_mask(self, image: Image, panel: PanelSetup) -> np.ndarray:
         usable = image.usable[panel.geometry.index]
@@ -291,20 +322,11 @@ class Integrator:
         return mean, variance
 
 
-def _shared_variance(keys, pixels, times, variance: np.ndarray) -> np.ndarray:
-    """(n,) float64: variance of the panel's background, in one row of each pixel.
-
-    While a pixel stays in one voxel its times add up, and are squared then. Rows come
-    in the order of the images.
-    """
-    order = np.argsort(pixels, kind="stable")
-    new = (np.diff(pixels[order]) != 0) | (np.diff(keys[order]) != 0)
-    starts = np.flatnonzero(np.concatenate([[True], new]))
-    together = np.add.reduceat(times[order], starts)
-    result = np.zeros(len(keys))
-    first = order[starts]
-    result[first] = variance.ravel()[pixels[first]] * together**2
-    return result
+def _by_voxel(keys: np.ndarray, columns: Sequence[np.ndarray]):
+    """Keys that occur, and the columns (n,) added up over each, (n_keys, n_columns)."""
+    found, inverse = np.unique(keys, return_inverse=True)
+    sums = [np.bincount(inverse, column, len(found)) for column in columns]
+    return found, np.column_stack(sums)
 
 
 def _tiles(geometry: PanelGeometry, affine: np.ndarray, sub_pixels: np.ndarray):
