@@ -43,9 +43,9 @@ class PoissonOutlier(MaskModel):
 
     Against a ring of pixels around (see `diffuse_core.poisson`) by the relative entropy
     m [ n ln(n / l) - n + l ], in both directions. It is the measure of the filter of
-    S. P. Meisburger, D. A. Case & N. Ando, Nat. Commun. 11, 1271 (2020), which compares
-    histograms of counts in reciprocal space with Poisson's; here each place of each
-    image is judged on its own, against a bound on chance (H. Chernoff, 1952).
+    S. P. Meisburger, D. A. Case & N. Ando, Nature Communications 11, 1271 (2020), that
+    compares histograms of counts in reciprocal space with Poisson's; here each place of
+    each image is judged on its own, against a bound on chance (H. Chernoff, 1952).
 
     Args:
         readouts: Per setup, per panel: pedestal and gain of the raw values.
