@@ -11,6 +11,8 @@ import math
 import numpy as np
 from numba import njit
 
+from diffuse_core.grid import BITS, OFFSET
+
 COLUMNS = (
     "counts",
     "pixels",
@@ -191,6 +193,12 @@ def tile_box(s, affine, sub_pixels, y0, y1, x0, x1):
 
 
 @njit(cache=True)
+def _key(i, j, k):
+    """`grid.keys_of` for one voxel."""
+    return ((i + OFFSET) << (2 * BITS)) | ((j + OFFSET) << BITS) | (k + OFFSET)
+
+
+@njit(cache=True)
 def _slope(s, y, x, c, along_x):
     """d s[c] per pixel along fast or slow, one-sided at the panel's edge."""
     n = s.shape[1] if along_x else s.shape[0]
@@ -225,13 +233,15 @@ def accumulate_tile(
     regions,
     tile,
     box,
+    stay_key,
+    stay_time,
     sums,
 ):
     """Adds the pixels of a tile to `sums`.
 
-    The images are the innermost loop: the variance of the panel's background is that
-    of one estimate that serves them all, so the times for which a pixel stays in one
-    voxel add up before they are squared.
+    The variance of the panel's background is that of one estimate that serves all
+    images, so the times for which a pixel stays in one voxel add up before they are
+    squared: T^2 grows by dt (2 T + dt) with each image.
 
     Args:
         counts: (n_images, n_slow, n_fast): raw values.
@@ -251,6 +261,9 @@ def accumulate_tile(
         regions: packed `LatticeRegion`s, see `regions.pack_regions`.
         tile: y0, y1, x0, x1.
         box: (2, 3) int64 of `tile_box`.
+        stay_key, stay_time: (n_slow, n_fast) int64 key of the voxel that each pixel
+            was in last, and float64 how long it has been there (s); (0, 0) where
+            `variance` is 0. Kept from call to call within a block.
         sums: (n0, n1, n2, 9) float64: `COLUMNS` for the box.
     """
     y0, y1, x0, x1 = tile
@@ -273,9 +286,8 @@ def accumulate_tile(
             rate_variance = 0.0
             if has_background:
                 rate = background[y, x]
-                rate_variance = variance[y, x]
-            last0, last1, last2 = -1, -1, -1
-            together = 0.0
+                if stay_key.size:
+                    rate_variance = variance[y, x]
             for i in range(n_images):
                 if not _keep(i, y, x, usable, s, regions):
                     continue
@@ -320,16 +332,16 @@ def accumulate_tile(
                             row[7] += share * (y + 0.5 + w)
                             row[8] += share * length
                             if rate_variance > 0.0:
-                                if k0 != last0 or k1 != last1 or k2 != last2:
-                                    if together > 0.0:
-                                        sums[last0, last1, last2, 4] += (
-                                            rate_variance * together * together
-                                        )
-                                    last0, last1, last2 = k0, k1, k2
-                                    together = 0.0
-                                together += share * time[i]
-            if together > 0.0:
-                sums[last0, last1, last2, 4] += rate_variance * together * together
+                                key = _key(
+                                    k0 + box[0, 0], k1 + box[0, 1], k2 + box[0, 2]
+                                )
+                                dt = share * time[i]
+                                if stay_key[y, x] != key:
+                                    stay_key[y, x] = key
+                                    stay_time[y, x] = 0.0
+                                together = stay_time[y, x]
+                                row[4] += rate_variance * dt * (2.0 * together + dt)
+                                stay_time[y, x] = together + dt
 
 
 @njit(cache=True)

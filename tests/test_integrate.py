@@ -228,8 +228,9 @@ def test_sums_are_those_of_the_definition(mapper, dtype):
     assert tally["pixels"] == 11 * SHAPE[0] * SHAPE[1]
 
 
-def test_images_are_taken_in_chunks_without_trace(monkeypatch):
-    models = Models([Stripe()], [Ramp()], [], Thirds())
+@pytest.mark.parametrize("mapper", [Thirds, ThirdsOneByOne])
+def test_images_are_taken_in_chunks_without_trace(monkeypatch, mapper):
+    models = Models([Stripe()], [Ramp()], [Glow()], mapper())
     whole, _ = integrate(models, exposures(np.random.default_rng(1), 7))
     monkeypatch.setattr("diffuse_core.integrate.CHUNK", 3)
     parts, tally = integrate(models, exposures(np.random.default_rng(1), 7))
