@@ -24,7 +24,8 @@ class Grid:
 
     Attributes:
         frame: "hkl" (Miller indices: Laue operators act on it), or the name of another
-            coordinate system ("q": Cartesian, crystal frame; "lab"; "s").
+            coordinate system ("q", "goniometer", "lab": Cartesian; "s": |s| is the
+            axis of this name, the others count something).
         steps: Voxel width along the three axes, in the units of the frame (1 or 1/A).
         axes: Names of the axes.
         units: Unit of the axes.
@@ -53,6 +54,8 @@ class Grid:
         centres = self.centres(index)
         if self.frame == "hkl":
             return centres @ reciprocal_basis(unit_cell).T
+        if self.frame == "s":
+            return centres * (np.array(self.axes) == "s")
         return centres
 
     def to_dict(self) -> dict:

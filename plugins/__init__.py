@@ -27,5 +27,7 @@ BUILTIN: tuple[str, ...] = (
     "diffuse_core.plugins.background.images",
     "diffuse_core.plugins.background.radial",
     "diffuse_core.plugins.mapping.hkl_grid",
+    "diffuse_core.plugins.mapping.lab_grid",
     "diffuse_core.plugins.mapping.q_grid",
+    "diffuse_core.plugins.mapping.radial",
 )

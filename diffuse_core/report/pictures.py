@@ -37,6 +37,9 @@ def write_sections(volume: Volume, folder: str | os.PathLike) -> list[Path]:
         return []
     paths = []
     for normal in (2, 1, 0):
+        across = np.delete(volume.intensity.shape, normal)
+        if min(across) == 1 and max(volume.intensity.shape) > 1:
+            continue
         first = int(volume.lower[normal])
         last = first + volume.intensity.shape[normal] - 1
         level = min(max(0, first), last)

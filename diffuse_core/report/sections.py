@@ -103,6 +103,8 @@ def plane(grid: Grid, unit_cell, normal: int, level: int, values, lower) -> Sect
     basis = reciprocal_basis(unit_cell) if grid.frame == "hkl" else np.eye(3)
     lengths = np.linalg.norm(basis, axis=0)
     cosine = basis[:, x] @ basis[:, y] / (lengths[x] * lengths[y])
+    if grid.frame == "s":  # the axes have nothing in common: a square
+        lengths[[x, y]] = 1.0 / (np.shape(values) * np.asarray(grid.steps)[[x, y]])
     names = list(grid.axes)
     names[normal] = f"{level * grid.steps[normal]:.4g}"
     if grid.frame != "hkl":
