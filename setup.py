@@ -20,6 +20,7 @@ COMMANDS = (
     "diffuse_plugins",
     "diffuse_simulate",
     "diffuse_compare",
+    "diffuse_show",
 )
 
 

@@ -35,6 +35,7 @@ LAYERS = {
     "regrid": 1,
     "robust": 1,
     "scaling": 1,
+    "show": 1,
     "simulate.image_kernels": 1,
     "simulate.truth": 1,
     "simulate.truth_kernels": 1,

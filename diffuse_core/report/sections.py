@@ -103,9 +103,11 @@ def plane(grid: Grid, unit_cell, normal: int, level: int, values, lower) -> Sect
     basis = reciprocal_basis(unit_cell) if grid.frame == "hkl" else np.eye(3)
     lengths = np.linalg.norm(basis, axis=0)
     cosine = basis[:, x] @ basis[:, y] / (lengths[x] * lengths[y])
+    names, unit = list(grid.axes), grid.units
     if grid.frame == "s":  # the axes have nothing in common: a square
         lengths[[x, y]] = 1.0 / (np.shape(values) * np.asarray(grid.steps)[[x, y]])
-    names = list(grid.axes)
+        names, unit = [f"s ({unit})" if n == "s" else n for n in names], ""
+    axes = (names[x], names[y])
     names[normal] = f"{level * grid.steps[normal]:.4g}"
     if grid.frame != "hkl":
         names[normal] = f"{grid.axes[normal]} = {names[normal]}"
@@ -114,11 +116,11 @@ def plane(grid: Grid, unit_cell, normal: int, level: int, values, lower) -> Sect
         values=np.asarray(values),
         lower=lower[[x, y]] if len(lower) == 3 else lower,
         steps=np.asarray(grid.steps)[[x, y]],
-        axes=(grid.axes[x], grid.axes[y]),
+        axes=axes,
         lengths=(lengths[x], lengths[y]),
         angle=float(np.degrees(np.arccos(np.clip(cosine, -1, 1)))),
         title=("" if grid.frame == "hkl" else ", ").join(names),
-        unit=grid.units,
+        unit=unit,
         lattice=grid.frame == "hkl" and bool(whole(level * grid.steps[normal])),
     )
 
