@@ -32,6 +32,12 @@ SCREENS = 3
 FEWEST = 12
 """Pixels that must be left of the surroundings."""
 
+TILE = 32
+"""Pixels along the side of the squares whose variance and mean are compared."""
+
+PHOTONS = 1.5
+"""Variance over mean up to which a detector counts photons."""
+
 STEEPNESS = 3.0
 """A halo rises to its centre by up to this times its rise from the outer part of the
 surroundings to the innermost: Gaussians wider than 2.6 pixels do not stick out."""
@@ -120,8 +126,8 @@ def _sticks_out(n, m, k, mean, top, uneven, limit):
 
 
 @njit(cache=True)
-def find_outliers(counts, valid, limit, grow):
-    """Pixels whose counts, alone or in 3 x 3, disagree with their surroundings.
+def find_outliers(counts, valid, limit, grow, wide):
+    """Pixels whose counts disagree with their surroundings.
 
     The surroundings are the pixels `SPOT` < r <= `REACH` (in square rings). Their
     variance beyond that of Poisson counts, from slopes and halos, adds to the noise,
@@ -132,6 +138,7 @@ def find_outliers(counts, valid, limit, grow):
         valid: (n_slow, n_fast) bool: pixels that count.
         limit: Smallest G that is no chance: -ln of the probability of a false alarm.
         grow: Pixels around an outlier that are left out with it.
+        wide: Look at all squares of 3 x 3 pixels too, which are left out as a whole.
 
     Returns:
         (n_slow, n_fast) bool, True = outlier.
@@ -172,7 +179,7 @@ def find_outliers(counts, valid, limit, grow):
             reach = grow if core[y, x] else -1
             k, mean, uneven = _surroundings(number, total, squares, y, x)
             m = float(_box(pixels, y, x, 1))
-            if k > 0.0 and m > 5.0:
+            if wide and k > 0.0 and m > 5.0:
                 n = _box(every, y, x, 1) / m
                 if abs(n - mean) > math.sqrt(mean):
                     top = _top(number, total, y, x, mean) if n > mean else mean
@@ -217,3 +224,20 @@ def dispersion(counts, valid, tile):
     if n == 0:
         return np.nan
     return np.median(ratio[:n])
+
+
+def as_photons(counts: np.ndarray, valid: np.ndarray) -> np.ndarray | None:
+    """(n_slow, n_fast) float32 >= 0: counts in units that vary as photons do.
+
+    Counts of a detector that integrates are divided by their dispersion. None if it is
+    not known, as where the mean is not above 0.
+
+    Args:
+        counts: (n_slow, n_fast) float32, pedestal subtracted.
+        valid: (n_slow, n_fast) bool.
+    """
+    photon = dispersion(counts, valid, TILE)
+    if not np.isfinite(photon):
+        return None
+    photon = 1.0 if photon < PHOTONS else photon
+    return np.maximum(counts / np.float32(photon), np.float32(0.0))

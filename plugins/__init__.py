@@ -6,6 +6,7 @@ BUILTIN: tuple[str, ...] = (
     "diffuse_core.plugins.masking.anvil",
     "diffuse_core.plugins.masking.bragg",
     "diffuse_core.plugins.masking.mask_file",
+    "diffuse_core.plugins.masking.pixel_statistics",
     "diffuse_core.plugins.masking.poisson_outlier",
     "diffuse_core.plugins.masking.resolution",
     "diffuse_core.plugins.masking.shadow",

@@ -23,6 +23,7 @@ LARGEST_MODULE = 15 * 1024
 LAYERS = {
     "compare": 1,
     "errors": 1,
+    "faults": 1,
     "geometry": 1,
     "grid": 1,
     "integrate": 1,

@@ -21,7 +21,7 @@ Y, X = np.mgrid[0:SIZE, 0:SIZE]
 
 def outliers(counts, valid=None, limit=LIMIT, grow=1):
     valid = np.ones(counts.shape, bool) if valid is None else valid
-    return poisson.find_outliers(counts.astype(np.float32), valid, limit, grow)
+    return poisson.find_outliers(counts.astype(np.float32), valid, limit, grow, True)
 
 
 @pytest.mark.parametrize(("n", "mean"), [(0, 3.0), (4, 3.0), (12, 3.0), (2, 0.05)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +10,7 @@ from diffuse_core.descriptors import ModelPlugin
 from diffuse_core.errors import InputError
 from diffuse_core.geometry import PanelGeometry
 from diffuse_core.hookspecs import hookimpl
+from diffuse_core.io.masks import read_mask
 from diffuse_core.models import MaskModel, RunInputs
 
 PHIL = """
@@ -50,53 +50,6 @@ class MaskFile(MaskModel):
         if not self.masks:
             return None
         return np.logical_and.reduce([mask[geometry.index] for mask in self.masks])
-
-
-def read_mask(path: str) -> list[np.ndarray]:
-    """The mask of a pickle file of DIALS, per panel (n_slow, n_fast) bool.
-
-    Only flex arrays are unpickled: a pickle can otherwise run any program.
-
-    Raises:
-        InputError: The file can't be read or holds something else.
-    """
-    from dials.array_family import flex
-
-    try:
-        with open(path, "rb") as file:
-            mask = _MaskUnpickler(file, encoding="bytes").load()
-    except OSError as error:
-        raise InputError(
-            f"The mask file {path} can't be read ({error.strerror}): correct "
-            "mask.file.path."
-        ) from error
-    except Exception as error:
-        raise InputError(
-            f"The file {path} isn't a mask file of DIALS ({error}): make one with "
-            "dials.generate_mask."
-        ) from error
-    panels = [mask] if isinstance(mask, flex.bool) else mask
-    if not isinstance(panels, (tuple, list)) or not all(
-        isinstance(panel, flex.bool) and len(panel.all()) == 2 for panel in panels
-    ):
-        raise InputError(
-            f"The file {path} doesn't hold one Boolean array for each panel: make a "
-            "mask with dials.generate_mask."
-        )
-    return [panel.as_numpy_array() for panel in panels]
-
-
-class _MaskUnpickler(pickle.Unpickler):
-    ALLOWED = {
-        ("scitbx_array_family_flex_ext", "bool"),
-        ("scitbx_array_family_flex_ext", "grid"),
-        ("_codecs", "encode"),
-    }
-
-    def find_class(self, module: str, name: str):
-        if (module, name) not in self.ALLOWED:
-            raise pickle.UnpicklingError(f"it holds {module}.{name}")
-        return super().find_class(module, name)
 
 
 def _check(mask: list[np.ndarray], path: str, detector) -> None:

@@ -31,12 +31,6 @@ photon = Auto
           "that of photons, else variance over mean, image by image and panel by panel."
 """
 
-TILE = 32
-"""Pixels along the side of the squares whose variance and mean are compared."""
-
-PHOTONS = 1.5
-"""Variance over mean up to which a detector counts photons."""
-
 
 class PoissonOutlier(MaskModel):
     """Leaves out pixels whose counts, alone or in 3 x 3, are not by chance.
@@ -87,14 +81,13 @@ class PoissonOutlier(MaskModel):
         valid = np.ones(geometry.shape, bool)
         if image.usable:
             valid = np.array(image.usable[geometry.index], bool)
-        photon = self.photon
-        if photon is None:
-            photon = poisson.dispersion(counts, valid, TILE)
-            photon = 1.0 if photon < PHOTONS else photon
-        if not np.isfinite(photon):
+        if self.photon is None:
+            counts = poisson.as_photons(counts, valid)
+        else:
+            counts = np.maximum(counts / np.float32(self.photon), np.float32(0.0))
+        if counts is None:
             return None
-        counts = np.maximum(counts / np.float32(photon), np.float32(0.0))
-        return ~poisson.find_outliers(counts, valid, self.limit, self.grow)
+        return ~poisson.find_outliers(counts, valid, self.limit, self.grow, True)
 
 
 @hookimpl
