@@ -23,6 +23,7 @@ from diffuse_core.models import (
     MaskModel,
 )
 from diffuse_core.observations import combine_rows
+from diffuse_core.region_kernels import keep_pixels
 from diffuse_core.regions import pack_regions
 
 TILE = 64
@@ -218,7 +219,7 @@ class Integrator:
         )
         if affine[0][0] is None:
             keep = np.empty(counts.shape, bool)
-            kernels.keep_pixels(panel.mask, usable, geometry.s, regions, keep)
+            keep_pixels(panel.mask, usable, geometry.s, regions, keep)
             yield from self._general(panel, images, counts, keep, shared, stay)
             return
         phi = np.array([[sub.phi for sub in e.sub_images] for e in chunk])

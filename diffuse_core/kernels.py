@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from diffuse_core.grid import BITS, OFFSET
+from diffuse_core.region_kernels import in_region, region_reach, within_reach
 
 COLUMNS = (
     "counts",
@@ -25,138 +26,6 @@ COLUMNS = (
     "s",
 )
 """Columns of the sums; the last four are weighted by pixels until divided."""
-
-
-@njit(cache=True)
-def _absent(h0, h1, h2, rotations, translations, n_operators, denominator):
-    for o in range(n_operators):
-        r = rotations[o]
-        if (
-            h0 * r[0, 0] + h1 * r[1, 0] + h2 * r[2, 0] == h0
-            and h0 * r[0, 1] + h1 * r[1, 1] + h2 * r[2, 1] == h1
-            and h0 * r[0, 2] + h1 * r[1, 2] + h2 * r[2, 2] == h2
-        ):
-            t = translations[o]
-            if (h0 * t[0] + h1 * t[1] + h2 * t[2]) % denominator != 0:
-                return True
-    return False
-
-
-@njit(cache=True)
-def in_region(sx, sy, sz, i, r, regions):
-    """True if a pixel lies in a `LatticeRegion` (see there for the rule).
-
-    Single elements are read, never a row: views of arrays cost more than the sums.
-
-    Args:
-        sx, sy, sz: s of the pixel (1/A).
-        i: Image of the chunk.
-        r: Region.
-        regions: The arrays of `regions.pack_regions`.
-    """
-    affine, b, inverse_b, axis, size, rot, trans, n_op, den, offsets, n_off = regions
-    h0 = (
-        affine[i, r, 0, 0] * sx
-        + affine[i, r, 0, 1] * sy
-        + affine[i, r, 0, 2] * sz
-        + affine[i, r, 0, 3]
-    )
-    h1 = (
-        affine[i, r, 1, 0] * sx
-        + affine[i, r, 1, 1] * sy
-        + affine[i, r, 1, 2] * sz
-        + affine[i, r, 1, 3]
-    )
-    h2 = (
-        affine[i, r, 2, 0] * sx
-        + affine[i, r, 2, 1] * sy
-        + affine[i, r, 2, 2] * sz
-        + affine[i, r, 2, 3]
-    )
-    cx = b[r, 0, 0] * h0 + b[r, 0, 1] * h1 + b[r, 0, 2] * h2
-    cy = b[r, 1, 0] * h0 + b[r, 1, 1] * h1 + b[r, 1, 2] * h2
-    cz = b[r, 2, 0] * h0 + b[r, 2, 1] * h1 + b[r, 2, 2] * h2
-    c2 = cx * cx + cy * cy + cz * cz
-    if c2 == 0.0:
-        return True
-    radial2 = size[i, r, 0] + size[i, r, 1] * c2
-    tangential2 = size[i, r, 2] + size[i, r, 3] * c2
-    half = size[i, r, 5]
-    vx = axis[i, r, 1] * cz - axis[i, r, 2] * cy
-    vy = axis[i, r, 2] * cx - axis[i, r, 0] * cz
-    vz = axis[i, r, 0] * cy - axis[i, r, 1] * cx
-    v2 = vx * vx + vy * vy + vz * vz
-    # the path of the pixel in index space: looked at in steps of half an index or less
-    w0 = half * (
-        inverse_b[r, 0, 0] * vx + inverse_b[r, 0, 1] * vy + inverse_b[r, 0, 2] * vz
-    )
-    w1 = half * (
-        inverse_b[r, 1, 0] * vx + inverse_b[r, 1, 1] * vy + inverse_b[r, 1, 2] * vz
-    )
-    w2 = half * (
-        inverse_b[r, 2, 0] * vx + inverse_b[r, 2, 1] * vy + inverse_b[r, 2, 2] * vz
-    )
-    n = int(4.0 * max(abs(w0), max(abs(w1), abs(w2)))) + 1
-    for o in range(n_off[r]):
-        q0, q1, q2 = offsets[r, o, 0], offsets[r, o, 1], offsets[r, o, 2]
-        satellite = q0 != 0.0 or q1 != 0.0 or q2 != 0.0
-        last0 = last1 = last2 = math.inf
-        for step in range(-n, n + 1):
-            f = step / n
-            p0 = math.floor(h0 - q0 + f * w0 + 0.5)
-            p1 = math.floor(h1 - q1 + f * w1 + 0.5)
-            p2 = math.floor(h2 - q2 + f * w2 + 0.5)
-            if p0 == last0 and p1 == last1 and p2 == last2:
-                continue
-            last0, last1, last2 = p0, p1, p2
-            d0 = h0 - q0 - p0
-            d1 = h1 - q1 - p1
-            d2 = h2 - q2 - p2
-            dx = b[r, 0, 0] * d0 + b[r, 0, 1] * d1 + b[r, 0, 2] * d2
-            dy = b[r, 1, 0] * d0 + b[r, 1, 1] * d1 + b[r, 1, 2] * d2
-            dz = b[r, 2, 0] * d0 + b[r, 2, 1] * d1 + b[r, 2, 2] * d2
-            if half > 0.0 and v2 > 0.0:
-                t = -(dx * vx + dy * vy + dz * vz) / v2
-                t = min(half, max(-half, t))
-                dx += t * vx
-                dy += t * vy
-                dz += t * vz
-                d0 += t / half * w0
-                d1 += t / half * w1
-                d2 += t / half * w2
-            inside = d0 * d0 + d1 * d1 + d2 * d2 < size[i, r, 4]
-            if not inside and radial2 > 0.0 and tangential2 > 0.0:
-                along = dx * cx + dy * cy + dz * cz
-                along2 = along * along / c2
-                across2 = dx * dx + dy * dy + dz * dz - along2
-                inside = along2 / radial2 + across2 / tangential2 < 1.0
-            if not inside:
-                continue
-            if satellite or not _absent(
-                int(p0), int(p1), int(p2), rot[r], trans[r], n_op[r], den[r]
-            ):
-                return True
-    return False
-
-
-@njit(cache=True)
-def _keep(i, y, x, usable, s, regions):
-    if not usable[i, y, x]:
-        return False
-    sx, sy, sz = s[y, x, 0], s[y, x, 1], s[y, x, 2]
-    for r in range(regions[0].shape[1]):
-        if in_region(sx, sy, sz, i, r, regions):
-            return False
-    return True
-
-
-@njit(cache=True)
-def keep_pixels(static, usable, s, regions, out):
-    """Writes which pixels of a panel count into `out` (n_images, n_slow, n_fast)."""
-    for i in range(out.shape[0]):
-        for y in range(out.shape[1]):
-            for x in range(out.shape[2]):
-                out[i, y, x] = static[y, x] and _keep(i, y, x, usable, s, regions)
 
 
 @njit(cache=True)
@@ -274,6 +143,16 @@ def accumulate_tile(
     has_image_response = image_response.shape[0] > 0
     has_background = background.shape[0] > 0
     has_image_background = image_background.shape[0] > 0
+    reach = region_reach(s, y0, y1, x0, x1, regions)
+    lattices, basis, inverse_b, axis, size, rot, trans, n_op, den, offsets, n_off = (
+        regions
+    )
+    n_regions = lattices.shape[1]
+    flat = sums.reshape(-1)
+    stride0 = sums.shape[1] * sums.shape[2] * sums.shape[3]
+    stride1 = sums.shape[2] * sums.shape[3]
+    stride2 = sums.shape[3]
+    low0, low1, low2 = box[0, 0], box[0, 1], box[0, 2]
     for y in range(y0, y1):
         for x in range(x0, x1):
             if not static[y, x]:
@@ -289,7 +168,32 @@ def accumulate_tile(
                 if stay_key.size:
                     rate_variance = variance[y, x]
             for i in range(n_images):
-                if not _keep(i, y, x, usable, s, regions):
+                if not usable[i, y, x]:
+                    continue
+                masked = False
+                for r in range(n_regions):
+                    if within_reach(px, py, pz, i, r, lattices, reach):
+                        if in_region(
+                            px,
+                            py,
+                            pz,
+                            i,
+                            r,
+                            lattices,
+                            basis,
+                            inverse_b,
+                            axis,
+                            size,
+                            rot,
+                            trans,
+                            n_op,
+                            den,
+                            offsets,
+                            n_off,
+                        ):
+                            masked = True
+                            break
+                if masked:
                     continue
                 n = (counts[i, y, x] - readout[0]) / readout[1]
                 e = response[y, x] * scale[i]
@@ -314,33 +218,47 @@ def accumulate_tile(
                             qy += w * _slope(s, y, x, 1, False)
                             qz += w * _slope(s, y, x, 2, False)
                         for j in range(n_rotation):
-                            m = affine[i, j]
-                            g0 = m[0, 0] * qx + m[0, 1] * qy + m[0, 2] * qz + m[0, 3]
-                            g1 = m[1, 0] * qx + m[1, 1] * qy + m[1, 2] * qz + m[1, 3]
-                            g2 = m[2, 0] * qx + m[2, 1] * qy + m[2, 2] * qz + m[2, 3]
-                            k0 = int(math.floor(g0 + 0.5)) - box[0, 0]
-                            k1 = int(math.floor(g1 + 0.5)) - box[0, 1]
-                            k2 = int(math.floor(g2 + 0.5)) - box[0, 2]
-                            row = sums[k0, k1, k2]
-                            row[0] += share * n
-                            row[1] += share
-                            row[2] += share * e
-                            row[3] += share * b
-                            row[4] += share * v
-                            row[5] += share * phi[i, j]
-                            row[6] += share * (x + 0.5 + u)
-                            row[7] += share * (y + 0.5 + w)
-                            row[8] += share * length
+                            g0 = (
+                                affine[i, j, 0, 0] * qx
+                                + affine[i, j, 0, 1] * qy
+                                + affine[i, j, 0, 2] * qz
+                                + affine[i, j, 0, 3]
+                            )
+                            g1 = (
+                                affine[i, j, 1, 0] * qx
+                                + affine[i, j, 1, 1] * qy
+                                + affine[i, j, 1, 2] * qz
+                                + affine[i, j, 1, 3]
+                            )
+                            g2 = (
+                                affine[i, j, 2, 0] * qx
+                                + affine[i, j, 2, 1] * qy
+                                + affine[i, j, 2, 2] * qz
+                                + affine[i, j, 2, 3]
+                            )
+                            k0 = int(math.floor(g0 + 0.5)) - low0
+                            k1 = int(math.floor(g1 + 0.5)) - low1
+                            k2 = int(math.floor(g2 + 0.5)) - low2
+                            at = k0 * stride0 + k1 * stride1 + k2 * stride2
+                            flat[at] += share * n
+                            flat[at + 1] += share
+                            flat[at + 2] += share * e
+                            flat[at + 3] += share * b
+                            flat[at + 4] += share * v
+                            flat[at + 5] += share * phi[i, j]
+                            flat[at + 6] += share * (x + 0.5 + u)
+                            flat[at + 7] += share * (y + 0.5 + w)
+                            flat[at + 8] += share * length
                             if rate_variance > 0.0:
-                                key = _key(
-                                    k0 + box[0, 0], k1 + box[0, 1], k2 + box[0, 2]
-                                )
+                                key = _key(k0 + low0, k1 + low1, k2 + low2)
                                 dt = share * time[i]
                                 if stay_key[y, x] != key:
                                     stay_key[y, x] = key
                                     stay_time[y, x] = 0.0
                                 together = stay_time[y, x]
-                                row[4] += rate_variance * dt * (2.0 * together + dt)
+                                flat[at + 4] += (
+                                    rate_variance * dt * (2.0 * together + dt)
+                                )
                                 stay_time[y, x] = together + dt
 
 

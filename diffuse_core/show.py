@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diffuse_core import kernels
 from diffuse_core.geometry import PanelGeometry
 from diffuse_core.models import (
     BackgroundModel,
@@ -16,6 +15,7 @@ from diffuse_core.models import (
     IntensityBackground,
     MaskModel,
 )
+from diffuse_core.region_kernels import keep_pixels
 from diffuse_core.regions import pack_regions
 
 
@@ -106,7 +106,7 @@ def _kept(model: MaskModel, panel: PanelGeometry, image: Image) -> np.ndarray:
             keep &= one
     regions = pack_regions([list(model.lattice_regions(image))])
     out = np.empty((1, *panel.shape), bool)
-    kernels.keep_pixels(keep, np.ones_like(out), panel.s, regions, out)
+    keep_pixels(keep, np.ones_like(out), panel.s, regions, out)
     return out[0]
 
 

@@ -18,7 +18,6 @@ from diffuse_core.integrate import (
     pack_regions,
     prepare_panel,
 )
-from diffuse_core.kernels import keep_pixels
 from diffuse_core.models import (
     BackgroundModel,
     CorrectionModel,
@@ -27,6 +26,7 @@ from diffuse_core.models import (
     Mapper,
     MaskModel,
 )
+from diffuse_core.region_kernels import keep_pixels
 
 BEAM = BeamGeometry(1.0, (0.0, 0.0, -1.0), (0.0, 1.0, 0.0), 0.99)
 SHAPE = (70, 90)

@@ -32,6 +32,7 @@ LAYERS = {
     "models": 1,
     "observations": 1,
     "poisson": 1,
+    "region_kernels": 1,
     "regions": 1,
     "regrid": 1,
     "robust": 1,

@@ -13,9 +13,9 @@ from dials.algorithms.profile_model.gaussian_rs import CoordinateSystem
 from iotbx.phil import parse
 
 from diffuse_core import config
-from diffuse_core.kernels import keep_pixels
 from diffuse_core.models import Image
 from diffuse_core.plugins.masking.bragg import NO_OPERATORS, Bragg
+from diffuse_core.region_kernels import keep_pixels
 from diffuse_core.regions import pack_regions
 from diffuse_core.registry import Registry
 from diffuse_core.testing import make_run
