@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diffuse_core.boundary import is_still
-
 
 @dataclass(frozen=True, eq=False)
 class Mount:
@@ -42,6 +40,8 @@ class Mount:
 
 def mount_of(experiment) -> Mount | None:
     """The mount of a dxtbx Experiment; None without a goniometer."""
+    from diffuse_core.boundary import is_still
+
     goniometer, scan = experiment.goniometer, experiment.scan
     if goniometer is None:
         return None
