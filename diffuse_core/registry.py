@@ -103,11 +103,15 @@ class RegisteredModel:
     def fingerprint(self) -> tuple[str, str, str, str, str]:
         """(kind, name, distribution, version, hash of the model's source).
 
-        The hash is that of the file that defines the class, not of what it imports.
+        The hash is that of the file that defines the class, and of the plug-in's whole
+        package if it is one; not of what they import from elsewhere.
         """
         module = sys.modules[self.plugin.load().__module__]
-        path = Path(getattr(module, "__file__", None) or "")
-        code = path.read_bytes() if path.is_file() else b""
+        files = {Path(getattr(module, "__file__", None) or "")}
+        package = sys.modules.get(self.source.module)
+        for folder in getattr(package, "__path__", ()):
+            files.update(Path(folder).rglob("*.py"))
+        code = b"".join(path.read_bytes() for path in sorted(files) if path.is_file())
         return (
             self.kind,
             self.plugin.name,

@@ -7,13 +7,11 @@ import pickle
 
 import numpy as np
 
-from diffuse_core import boundary
 from diffuse_core.descriptors import ModelPlugin
 from diffuse_core.errors import InputError
 from diffuse_core.geometry import PanelGeometry
 from diffuse_core.hookspecs import hookimpl
 from diffuse_core.models import BackgroundModel, Image, RunInputs
-from diffuse_core.robust import clipped_rates
 
 logger = logging.getLogger("dials.diffuse")
 
@@ -80,6 +78,10 @@ class DialsModel(BackgroundModel):
         self, image: Image, geometry: PanelGeometry, response: np.ndarray
     ) -> tuple[np.ndarray | float, np.ndarray | float]:
         """Mean (counts/s per pixel) and variance; 0 for an image without pixels."""
+
+        from diffuse_core import boundary
+        from diffuse_core.robust import clipped_rates
+
         if self.model is None or not image.counts:
             return 0.0, 0.0
         (readout,) = boundary.readouts(self.run.experiments[image.experiment])

@@ -7,12 +7,10 @@ from collections import OrderedDict
 
 import numpy as np
 
-from diffuse_core import boundary
 from diffuse_core.descriptors import ModelPlugin
 from diffuse_core.geometry import PanelGeometry
 from diffuse_core.hookspecs import hookimpl
 from diffuse_core.models import BackgroundModel, Image, RunInputs
-from diffuse_core.robust import clipped_rates
 
 PHIL = """
 rings = 100
@@ -91,6 +89,9 @@ class Radial(BackgroundModel):
 
     def _of_setup(self, setup: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """Per panel: |s| and k, float32 (n_slow, n_fast)."""
+
+        from diffuse_core import boundary
+
         if setup != self._setup:
             experiment = self.run.first_of_setup(setup)
             geometries = (
@@ -118,6 +119,9 @@ class Radial(BackgroundModel):
         return profile
 
     def _calculate(self, image: Image) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        from diffuse_core import boundary
+        from diffuse_core.robust import clipped_rates
+
         panels = self._of_setup(self.run.setups[image.experiment])
         readouts = boundary.readouts(self.run.experiments[image.experiment])
         width = max(float(s.max()) for s, _ in panels) / self.rings

@@ -10,7 +10,6 @@ import numpy as np
 from diffuse_core.descriptors import ModelPlugin
 from diffuse_core.geometry import PanelGeometry
 from diffuse_core.hookspecs import hookimpl
-from diffuse_core.io.panel_arrays import read_panel_arrays
 from diffuse_core.models import CorrectionModel, RunInputs
 
 logger = logging.getLogger("dials.diffuse")
@@ -47,6 +46,9 @@ class FlatField(CorrectionModel):
     @classmethod
     def from_params(cls, params, run: RunInputs) -> FlatField:
         """Raises InputError if the file can't be read or doesn't fit a detector."""
+
+        from diffuse_core.io.panel_arrays import read_panel_arrays
+
         if params.file is None:
             logger.warning(
                 "correction.flat_field does nothing without correction.flat_field.file."

@@ -11,7 +11,6 @@ from diffuse_core.descriptors import ModelPlugin
 from diffuse_core.errors import ConfigError
 from diffuse_core.geometry import PanelGeometry
 from diffuse_core.hookspecs import hookimpl
-from diffuse_core.io.panel_arrays import read_panel_arrays
 from diffuse_core.models import CorrectionModel, RunInputs
 
 logger = logging.getLogger("dials.diffuse")
@@ -43,6 +42,9 @@ class Gain(CorrectionModel):
     @classmethod
     def from_params(cls, params, run: RunInputs) -> Gain:
         """Raises InputError or ConfigError if a map can't be used."""
+
+        from diffuse_core.io.panel_arrays import read_panel_arrays
+
         ratio = {}
         for setup in sorted(set(run.setups)):
             experiment = run.first_of_setup(setup)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diffuse_core.boundary import pixel_positions
 from diffuse_core.descriptors import ModelPlugin
 from diffuse_core.errors import ConfigError
 from diffuse_core.geometry import PanelGeometry
@@ -201,6 +200,9 @@ class Kapton(CorrectionModel):
 
     def panel_response(self, geometry: PanelGeometry) -> np.ndarray:
         """(n_slow, n_fast) float64."""
+
+        from diffuse_core.boundary import pixel_positions
+
         beam = np.array(geometry.beam.s0) * geometry.beam.wavelength
         direction = geometry.direction.astype(float)
         if self.run is not None:

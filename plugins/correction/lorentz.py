@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from diffuse_core.boundary import is_still
 from diffuse_core.descriptors import ModelPlugin
 from diffuse_core.geometry import PanelGeometry
 from diffuse_core.hookspecs import hookimpl
@@ -50,6 +49,9 @@ class Lorentz(CorrectionModel):
     @classmethod
     def from_params(cls, params, run: RunInputs) -> Lorentz:
         """Warns, always."""
+
+        from diffuse_core.boundary import is_still
+
         logger.warning(WARNING)
         axis = {
             number: np.array(experiment.goniometer.get_rotation_axis(), float)

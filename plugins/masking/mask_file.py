@@ -10,7 +10,6 @@ from diffuse_core.descriptors import ModelPlugin
 from diffuse_core.errors import InputError
 from diffuse_core.geometry import PanelGeometry
 from diffuse_core.hookspecs import hookimpl
-from diffuse_core.io.masks import read_mask
 from diffuse_core.models import MaskModel, RunInputs
 
 PHIL = """
@@ -35,6 +34,8 @@ class MaskFile(MaskModel):
     @classmethod
     def from_params(cls, params, run: RunInputs) -> MaskFile:
         """Raises InputError if a file isn't a mask of every detector of the run."""
+        from diffuse_core.io.masks import read_mask
+
         masks = []
         for path in params.path:
             if path is None:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from diffuse_core import boundary, faults
 from diffuse_core.descriptors import ModelPlugin
 from diffuse_core.errors import InputError
 from diffuse_core.geometry import PanelGeometry
@@ -115,6 +114,8 @@ def sample_of(experiments, members: Sequence[int], n: int) -> list[tuple[int, in
         members: The experiments to look at.
         n: Most pairs.
     """
+    from diffuse_core import boundary
+
     pairs, seen = [], set()
     for number in members:
         experiment = experiments[number]
@@ -138,6 +139,8 @@ def sample_of(experiments, members: Sequence[int], n: int) -> list[tuple[int, in
 
 def first_pass(run: RunInputs, sample, params) -> list[np.ndarray] | None:
     """Per panel (n_slow, n_fast) bool: True = keep. None if no image can be read."""
+    from diffuse_core import boundary, faults
+
     first = run.experiments[sample[0][0]]
     setup = run.setups[sample[0][0]]
     readouts = boundary.readouts(first)

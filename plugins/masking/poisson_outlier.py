@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from diffuse_core import boundary, poisson
 from diffuse_core.descriptors import ModelPlugin
 from diffuse_core.errors import ConfigError
 from diffuse_core.geometry import PanelGeometry
@@ -63,6 +62,9 @@ class PoissonOutlier(MaskModel):
     @classmethod
     def from_params(cls, params, run: RunInputs) -> PoissonOutlier:
         """Raises ConfigError if a photon makes no counts."""
+
+        from diffuse_core import boundary
+
         photon = params.photon if isinstance(params.photon, float) else None
         if photon == 0.0:
             raise ConfigError("mask.poisson_outlier.photon must be above 0.")
@@ -74,6 +76,9 @@ class PoissonOutlier(MaskModel):
 
     def image_mask(self, image: Image, geometry: PanelGeometry) -> np.ndarray | None:
         """(n_slow, n_fast) bool; None where the mean count is not above 0."""
+
+        from diffuse_core import poisson
+
         if not image.counts:
             return None
         pedestal, gain = self.readouts[geometry.setup][geometry.index]

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from diffuse_core import boundary
 from diffuse_core.descriptors import ModelPlugin
 from diffuse_core.errors import ConfigError
 from diffuse_core.geometry import PanelGeometry
@@ -101,6 +100,9 @@ class Compton(BackgroundModel, IntensityBackground):
     @classmethod
     def from_params(cls, params, run: RunInputs) -> Compton:
         """Raises ConfigError if the composition can't be used."""
+
+        from diffuse_core import boundary
+
         atoms = _unit_cell(params, run)
         if not atoms:
             logger.warning(
