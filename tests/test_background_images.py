@@ -22,6 +22,7 @@ from diffuse_core.models import RunInputs
 from diffuse_core.observations import Observations
 from diffuse_core.plan import ImageSource, PanelCache, make_blocks
 from diffuse_core.plugins.background import images
+from diffuse_core.plugins.background.images import model as images_model
 from diffuse_core.plugins.background.images.empty_run import EmptyRun
 from diffuse_core.registry import Registry
 from diffuse_core.simulate import run_simulation
@@ -103,14 +104,14 @@ def pulls(merged):
     return (merged.intensity - INTENSITY) / merged.sigma
 
 
-class NoVariance(images.Images):
+class NoVariance(images_model.Images):
     """The model without its correlated term."""
 
     def panel_background(self, geometry, response):
         return super().panel_background(geometry, response)[0], 0.0
 
 
-class Independent(images.Images):
+class Independent(images_model.Images):
     """The model with its variance taken as independent in each image."""
 
     def panel_background(self, geometry, response):
@@ -170,7 +171,7 @@ def test_images_template_and_pattern_are_the_same_run(empty):
         )
         found = run.estimate(run.frames)[0]
         np.testing.assert_allclose(found.mean, expected.mean)
-    again = pickle.loads(pickle.dumps(images.Images(runs[0])))
+    again = pickle.loads(pickle.dumps(images_model.Images(runs[0])))
     np.testing.assert_allclose(
         again.empty.estimate(again.empty.frames)[0].mean, expected.mean
     )
@@ -182,7 +183,7 @@ def image_at(phi):
 
 def test_windows_serve_the_nearest_angles(crystal, empty):
     run = EmptyRun([str(empty.expt_path)])
-    model = images.Images(run, 2.0, window=6.0)
+    model = images_model.Images(run, 2.0, window=6.0)
     assert [centre for centre, _ in model.windows] == pytest.approx([23.0, 29.0, 33.5])
     geometry = boundary.panel_geometry(crystal.experiments[0], 0, 0)
     response = np.ones(geometry.shape, np.float32)
@@ -195,7 +196,7 @@ def test_windows_serve_the_nearest_angles(crystal, empty):
     assert len(model._estimates) == 2
     run.frames[0] = replace(run.frames[0], phi=None)
     with pytest.raises(ConfigError, match="has images without rotation"):
-        images.Images(run, 1.0, window=6.0)
+        images_model.Images(run, 1.0, window=6.0)
 
 
 def test_scale_is_fitted(crystal, tmp_path, caplog):
