@@ -16,7 +16,14 @@ from diffuse_core.registry import Registry
 
 KINDS = ("mask", "correction", "background", "mapping")
 DEFAULTS = {
-    "mask": {"bragg", "file", "resolution", "untrusted"},
+    "mask": {
+        "bragg",
+        "file",
+        "pixel_statistics",
+        "poisson_outlier",
+        "resolution",
+        "untrusted",
+    },
     "correction": {"air", "polarization", "sensor", "solid_angle"},
     "background": set(),
     "mapping": {"hkl_grid"},

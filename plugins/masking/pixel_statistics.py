@@ -21,7 +21,7 @@ from diffuse_core.models import MaskModel, RunInputs
 logger = logging.getLogger("dials.diffuse")
 
 PHIL = """
-n_images = 50
+n_images = 25
   .type = int(value_min=1, allow_none=False)
   .help = "Images to look at, evenly spaced over the run; fewer where they would lie"
           "closer than 1 degree, as the same Bragg peaks would be in them."
@@ -238,4 +238,5 @@ def diffuse_mask_models():
         factory="diffuse_core.plugins.masking.pixel_statistics:PixelStatistics",
         summary="Hot, dead and noisy pixels and fixed shadows, from a first pass.",
         phil=PHIL,
+        default=True,
     )
