@@ -95,7 +95,7 @@ def test_the_file_is_used_again_while_nothing_changes(
     )
     make(scope, files, "noisy = 0.3")
     assert len(calls) == 2
-    make(scope, files, "file = None")
+    make(scope, files, "prefix = None")
     assert len(calls) == 3
     (tmp_path / "diffuse_pixels.pickle").write_bytes(b"nonsense")
     make(scope, files, "noisy = 0.3")

@@ -39,11 +39,12 @@ shadow = 0.5
   .type = float(value_min=0, value_max=1, allow_none=False)
   .help = "Regions below this share of the median intensity at their |s| are in a"
           "shadow; 0 = don't look."
-file = diffuse_pixels.pickle
+prefix = diffuse_pixels
   .type = path
-  .help = "Mask file of DIALS for the result, to look at (dials.image_viewer) and to"
-          "give to mask.file.path. Used again while inputs and parameters are the"
-          "same; a second detector gets a number. None: not kept."
+  .help = "Start of the name of the mask file of DIALS (.pickle), to look at with"
+          "dials.image_viewer and to give to mask.file.path, and of its record"
+          "(.json). Used again while images and parameters are the same; a second"
+          "detector gets a number. None: not kept."
 """
 
 SPACING = 1.0
@@ -79,7 +80,7 @@ class PixelStatistics(MaskModel):
                     len(sample),
                 )
                 continue
-            path = _numbered(params.file, number)
+            path = _numbered(params.prefix, number)
             signature = _signature(params, run, sample)
             found = _read(path, signature)
             if found is None:
@@ -183,13 +184,10 @@ def first_pass(run: RunInputs, sample, params) -> list[np.ndarray] | None:
     return [~np.logical_or.reduce(list(one.values())) for one in found]
 
 
-def _numbered(path: str | None, number: int) -> Path | None:
-    if not path:
+def _numbered(prefix: str | None, number: int) -> Path | None:
+    if not prefix:
         return None
-    whole = Path(path)
-    return (
-        whole.with_name(f"{whole.stem}_{number + 1}{whole.suffix}") if number else whole
-    )
+    return Path(f"{prefix}_{number + 1}.pickle" if number else f"{prefix}.pickle")
 
 
 def _signature(params, run: RunInputs, sample) -> str:
