@@ -19,8 +19,6 @@ DEFAULTS = {
     "mask": {
         "bragg",
         "file",
-        "pixel_statistics",
-        "poisson_outlier",
         "resolution",
         "untrusted",
     },

@@ -91,9 +91,11 @@ def simulated(tmp_path_factory):
 
 
 def models_of(run_inputs):
-    """The masks that ship as default."""
+    """The default masks, pixel_statistics and poisson_outlier, as they are set."""
     registry = Registry.discover({})
-    params = config.master_scope(registry, (), ("mask",)).extract()
+    scope = config.master_scope(registry, (), ("mask",))
+    chosen = "mask.models = default pixel_statistics poisson_outlier"
+    params = scope.fetch(config.parse(chosen)).extract()
     models = config.build_models(registry, params, run_inputs, "mask")
     return [(type(model).__name__, model) for model in models]
 

@@ -102,5 +102,4 @@ def diffuse_mask_models():
         factory="diffuse_core.plugins.masking.poisson_outlier:PoissonOutlier",
         summary="Counts that disagree with those around them: spots, zingers, ice.",
         phil=PHIL,
-        default=True,
     )
