@@ -19,8 +19,9 @@ from diffuse_core import config
 from diffuse_core.boundary import panel_geometry, setups_of
 from diffuse_core.compat import load_experiments
 from diffuse_core.errors import ConfigError, InputError
+from diffuse_core.io.masks import read_mask
 from diffuse_core.models import RunInputs
-from diffuse_core.plugins.masking.mask_file import MaskFile, read_mask
+from diffuse_core.plugins.masking.mask_file import MaskFile
 from diffuse_core.plugins.masking.resolution import Resolution
 from diffuse_core.plugins.masking.untrusted import Untrusted
 from diffuse_core.registry import Registry
