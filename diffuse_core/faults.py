@@ -93,6 +93,7 @@ class PixelSums:
 
     def __init__(self, shape: tuple[int, int], limit: float) -> None:
         self.limit = limit
+        self._single = np.ones(shape, bool)
         self.images = np.zeros(shape, np.int32)
         self.counts = np.zeros(shape)
         self.sticks_out = np.zeros(shape, np.int32)
@@ -107,7 +108,7 @@ class PixelSums:
         counts = poisson.as_photons(counts, usable)
         if counts is None:
             return
-        found = poisson.find_outliers(counts, usable, self.limit, 0, False)
+        found = poisson.find_outliers(counts, usable, self._single, self.limit, 0)
         self.images += usable
         self.sticks_out += found & usable
         _replaced(counts, usable, found, self.counts)
@@ -124,7 +125,7 @@ class PixelSums:
         known = 2 * self.images > self.images.max()
         level = self.counts / np.maximum(self.images, 1) * self.images.max()
         level = level.astype(np.float32)
-        found = poisson.find_outliers(level, known, self.limit, 0, False) & known
+        found = poisson.find_outliers(level, known, self._single, self.limit, 0)
         high = np.zeros(found.shape, bool)
         _high(level, known, found, high)
         dead = found & ~high

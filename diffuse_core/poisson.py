@@ -126,7 +126,7 @@ def _sticks_out(n, m, k, mean, top, uneven, limit):
 
 
 @njit(cache=True)
-def find_outliers(counts, valid, limit, grow, wide):
+def find_outliers(counts, valid, single, limit, grow):
     """Pixels whose counts disagree with their surroundings.
 
     The surroundings are the pixels `SPOT` < r <= `REACH` (in square rings). Their
@@ -136,9 +136,10 @@ def find_outliers(counts, valid, limit, grow, wide):
     Args:
         counts: (n_slow, n_fast) float32: photons.
         valid: (n_slow, n_fast) bool: pixels that count.
+        single: (n_slow, n_fast) bool: where pixels are judged one by one and nothing
+            grows; elsewhere squares of 3 x 3 pixels are looked at too.
         limit: Smallest G that is no chance: -ln of the probability of a false alarm.
         grow: Pixels around an outlier that are left out with it.
-        wide: Look at all squares of 3 x 3 pixels too, which are left out as a whole.
 
     Returns:
         (n_slow, n_fast) bool, True = outlier.
@@ -179,7 +180,7 @@ def find_outliers(counts, valid, limit, grow, wide):
             reach = grow if core[y, x] else -1
             k, mean, uneven = _surroundings(number, total, squares, y, x)
             m = float(_box(pixels, y, x, 1))
-            if wide and k > 0.0 and m > 5.0:
+            if not single[y, x] and k > 0.0 and m > 5.0:
                 n = _box(every, y, x, 1) / m
                 if abs(n - mean) > math.sqrt(mean):
                     top = _top(number, total, y, x, mean) if n > mean else mean
@@ -188,8 +189,34 @@ def find_outliers(counts, valid, limit, grow, wide):
             if reach >= 0:
                 for b in range(max(y - reach, 0), min(y + reach + 1, n_slow)):
                     for a in range(max(x - reach, 0), min(x + reach + 1, n_fast)):
-                        found[b, a] = True
+                        if not single[b, a]:
+                            found[b, a] = True
+            found[y, x] |= core[y, x]
     return found
+
+
+@njit(cache=True)
+def near_points(s, to_hkl, radius):
+    """(n_slow, n_fast) bool: within `radius` of a whole hkl, in Miller indices.
+
+    Args:
+        s: (n_slow, n_fast, 3) float32, 1/A.
+        to_hkl: (n, 3, 4) float64: s to hkl of each crystal.
+        radius: In Miller indices.
+    """
+    near = np.zeros(s.shape[:2], np.bool_)
+    for y in range(s.shape[0]):
+        for x in range(s.shape[1]):
+            for i in range(to_hkl.shape[0]):
+                square = 0.0
+                for c in range(3):
+                    a = to_hkl[i, c]
+                    h = a[0] * s[y, x, 0] + a[1] * s[y, x, 1] + a[2] * s[y, x, 2] + a[3]
+                    h -= math.floor(h + 0.5)
+                    square += h * h
+                if square < radius * radius:
+                    near[y, x] = True
+    return near
 
 
 @njit(cache=True)

@@ -21,7 +21,8 @@ Y, X = np.mgrid[0:SIZE, 0:SIZE]
 
 def outliers(counts, valid=None, limit=LIMIT, grow=1):
     valid = np.ones(counts.shape, bool) if valid is None else valid
-    return poisson.find_outliers(counts.astype(np.float32), valid, limit, grow, True)
+    squares = np.zeros(counts.shape, bool)
+    return poisson.find_outliers(counts.astype(np.float32), valid, squares, limit, grow)
 
 
 @pytest.mark.parametrize(("n", "mean"), [(0, 3.0), (4, 3.0), (12, 3.0), (2, 0.05)])
@@ -149,7 +150,7 @@ def test_integrating_detectors_have_their_own_photon():
     photons = rng.poisson(30.0, (SIZE, SIZE))
     photons[100, 100] = 200
     geometry = geometry_of((SIZE, SIZE))
-    model = PoissonOutlier([[(10.0, 2.0)]])
+    model = PoissonOutlier([[(10.0, 2.0)]], near=0.0)
     for unknown in (1, 9):
         raw = (10 + 2 * unknown * photons).astype(np.int32)
         keep = model.image_mask(image_of(raw), geometry)
@@ -163,7 +164,7 @@ def test_unusable_pixels_tell_nothing():
     usable = np.ones(counts.shape, bool)
     counts[50:60, 50:60], usable[50:60, 50:60] = 4000, False
     counts[80, 80] = -5
-    model = PoissonOutlier([[(0.0, 1.0)]])
+    model = PoissonOutlier([[(0.0, 1.0)]], near=0.0)
     keep = model.image_mask(image_of(counts, usable), geometry_of(counts.shape))
     assert keep[usable].mean() > 0.9999
     dark = image_of(np.zeros((64, 64), np.int32))
@@ -173,3 +174,26 @@ def test_unusable_pixels_tell_nothing():
 
 def test_contract():
     check_plugin(poisson_outlier)
+
+
+def test_near_lattice_points_only_single_pixels_are_left_out():
+    """A spot on a lattice point and one between: the halo of the first stays."""
+    rng = np.random.default_rng(11)
+    expected = np.full((SIZE, SIZE), 2.0)
+    for centre in ((100, 100), (250, 250)):
+        away = (Y - centre[0]) ** 2 + (X - centre[1]) ** 2
+        expected += 60 * np.exp(-away / 2)
+    counts = rng.poisson(expected).astype(np.int32)
+    s = np.stack([(X - 100) / 60, (Y - 100) / 60, 0 * X], axis=-1).astype(np.float32)
+    geometry = replace(geometry_of(counts.shape), s=s)
+    image = replace(image_of(counts), to_hkl=np.eye(3), s_shift=np.zeros(3))
+    near = poisson.near_points(s, np.eye(3, 4)[None], 0.27)
+    away = np.linalg.norm(s.astype(float) - np.rint(s), axis=2)
+    np.testing.assert_array_equal(near, away < 0.27)
+    model = PoissonOutlier([[(0.0, 1.0)]], near=0.27)
+    keep = model.image_mask(image, geometry)
+    assert near[100, 100]
+    assert not near[250, 250]
+    on, between = (~keep[c - 8 : c + 9, c - 8 : c + 9] for c in (100, 250))
+    assert 3 <= on.sum() < 15
+    assert between.sum() > 2 * on.sum()

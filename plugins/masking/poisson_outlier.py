@@ -24,6 +24,11 @@ false_alarm = 1e-6
 grow = 1
   .type = int(value_min=0, value_max=10, allow_none=False)
   .help = "Pixels around an outlier that are left out with it."
+near = 0.2
+  .type = float(value_min=0, value_max=0.9, allow_none=False)
+  .help = "Distance from the lattice points of the crystals, in Miller indices, within"
+          "which single pixels are left out and nothing grows: a halo without the side"
+          "that faces its point is no halo. What is a peak there is up to mask.bragg."
 photon = Auto
   .type = float(value_min=0)
   .help = "Counts that one photon makes; Auto: 1 where the variance of the counts is"
@@ -44,6 +49,8 @@ class PoissonOutlier(MaskModel):
         readouts: Per setup, per panel: pedestal and gain of the raw values.
         false_alarm: Probability that a clean pixel is left out.
         grow: Pixels around an outlier that are left out with it.
+        near: Distance from lattice points (Miller indices) within which only single
+            pixels are left out.
         photon: Counts of a photon after pedestal and gain; None = from the image.
     """
 
@@ -52,11 +59,13 @@ class PoissonOutlier(MaskModel):
         readouts: Sequence[Sequence[tuple[float, float]]],
         false_alarm: float = 1e-6,
         grow: int = 1,
+        near: float = 0.2,
         photon: float | None = None,
     ) -> None:
         self.readouts = readouts
         self.limit = -math.log(false_alarm)
         self.grow = grow
+        self.near = near
         self.photon = photon
 
     @classmethod
@@ -72,7 +81,7 @@ class PoissonOutlier(MaskModel):
         for setup in range(max(run.setups) + 1):
             panels = boundary.readouts(run.first_of_setup(setup))
             readouts.append([(panel.pedestal, panel.gain) for panel in panels])
-        return cls(readouts, params.false_alarm, params.grow, photon)
+        return cls(readouts, params.false_alarm, params.grow, params.near, photon)
 
     def image_mask(self, image: Image, geometry: PanelGeometry) -> np.ndarray | None:
         """(n_slow, n_fast) bool; None where the mean count is not above 0."""
@@ -92,7 +101,9 @@ class PoissonOutlier(MaskModel):
             counts = np.maximum(counts / np.float32(self.photon), np.float32(0.0))
         if counts is None:
             return None
-        return ~poisson.find_outliers(counts, valid, self.limit, self.grow, True)
+        to_hkl = np.array([one.affine() for one in image.lattices or (image,)])
+        near = poisson.near_points(geometry.s, to_hkl, self.near)
+        return ~poisson.find_outliers(counts, valid, near, self.limit, self.grow)
 
 
 @hookimpl
