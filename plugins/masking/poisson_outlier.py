@@ -24,7 +24,7 @@ false_alarm = 1e-6
 grow = 1
   .type = int(value_min=0, value_max=10, allow_none=False)
   .help = "Pixels around an outlier that are left out with it."
-near = 0.2
+near = 0.0
   .type = float(value_min=0, value_max=0.9, allow_none=False)
   .help = "Distance from the lattice points of the crystals, in Miller indices, within"
           "which single pixels are left out and nothing grows: a halo without the side"
@@ -59,7 +59,7 @@ class PoissonOutlier(MaskModel):
         readouts: Sequence[Sequence[tuple[float, float]]],
         false_alarm: float = 1e-6,
         grow: int = 1,
-        near: float = 0.2,
+        near: float = 0.0,
         photon: float | None = None,
     ) -> None:
         self.readouts = readouts
