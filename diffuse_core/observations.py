@@ -16,6 +16,7 @@ import numpy as np
 
 from diffuse_core.errors import InputError
 
+RUN_FILE = "run.json"
 SUMS = ("counts", "exposure", "background", "background_variance")
 MEANS = ("phi", "x", "y", "s")
 DTYPES = {
@@ -124,6 +125,32 @@ def read_observations(path: Path) -> Observations:
     with _open(path) as h5:
         columns = {name: h5[name][()] for name in DTYPES}
         return Observations(columns, json.loads(h5.attrs["meta"]))
+
+
+def phi_range(phi: np.ndarray) -> tuple[float, float] | None:
+    """Lowest and highest of (n,) angles (deg); None if there are none."""
+    return (float(phi.min()), float(phi.max())) if len(phi) else None
+
+
+def block_files(folder: str | os.PathLike) -> list[Path]:
+    """The files of a folder with a complete run.
+
+    Raises:
+        InputError: There is no folder, or its run isn't complete.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        raise InputError(
+            f"The folder {folder} does not exist: run dials.diffuse_integrate first."
+        )
+    try:
+        names = json.loads((path / RUN_FILE).read_text())["files"]
+    except (OSError, ValueError, KeyError):
+        raise InputError(
+            f"The folder {folder} holds no complete set of observations: run "
+            "dials.diffuse_integrate (again), which continues where it stopped."
+        ) from None
+    return [path / name for name in names]
 
 
 def _open(path: Path) -> h5py.File:

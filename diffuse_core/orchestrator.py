@@ -17,15 +17,18 @@ from diffuse_core import boundary
 from diffuse_core.errors import ConfigError, InputError
 from diffuse_core.grid import Grid
 from diffuse_core.merge import Merged, Merger
-from diffuse_core.observations import read_meta, read_observations
+from diffuse_core.observations import (
+    RUN_FILE,
+    block_files,
+    read_meta,
+    read_observations,
+)
 from diffuse_core.parallel import run_tasks
 from diffuse_core.plan import Block, make_blocks, shared_images, used_experiments
 from diffuse_core.registry import Registry
 from diffuse_core.run import Run, RunSpec
 
 logger = logging.getLogger("dials.diffuse")
-
-RUN_FILE = "run.json"
 
 
 def integrate(
@@ -183,7 +186,7 @@ def merge_folders(
         InputError: A folder is incomplete, or the folders do not fit together.
         ConfigError: The grid can't be averaged over the Laue group.
     """
-    files = [path for folder in folders for path in _block_files(folder)]
+    files = [path for folder in folders for path in block_files(folder)]
     first = read_meta(files[0])
     grid = Grid.from_dict(first["grid"])
     space_group = boundary.space_group_of_hall(first["space_group"])
@@ -237,19 +240,3 @@ def _unique_indices(grid: Grid, space_group, merging):
         return boundary.to_asymmetric_unit(space_group, index)
 
     return space_group, unique
-
-
-def _block_files(folder: str) -> list[Path]:
-    path = Path(folder)
-    if not path.is_dir():
-        raise InputError(
-            f"The folder {folder} does not exist: run dials.diffuse_integrate first."
-        )
-    try:
-        names = json.loads((path / RUN_FILE).read_text())["files"]
-    except (OSError, ValueError, KeyError):
-        raise InputError(
-            f"The folder {folder} holds no complete set of observations: run "
-            "dials.diffuse_integrate (again), which continues where it stopped."
-        ) from None
-    return [path / name for name in names]

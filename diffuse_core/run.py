@@ -16,7 +16,12 @@ from diffuse_core.errors import InputError, PluginError
 from diffuse_core.integrate import Integrator, Models
 from diffuse_core.io.provenance import file_record, provenance
 from diffuse_core.models import RunInputs
-from diffuse_core.observations import Observations, read_meta, write_observations
+from diffuse_core.observations import (
+    Observations,
+    phi_range,
+    read_meta,
+    write_observations,
+)
 from diffuse_core.plan import Block, ImageSource, PanelCache, check_experiments
 from diffuse_core.registry import Registry, fingerprint
 
@@ -95,7 +100,10 @@ class Run:
         """Observations of one block, written to its file; what was counted."""
         path = block_path(self.spec.folder, block)
         columns, tally = self._integrator.integrate_block(
-            self.inputs.setups[block.experiment], self._source.exposures(block)
+            self.inputs.setups[block.experiment],
+            self._source.exposures(block),
+            self._source.images(block),
+            self._source.earlier(block),
         )
         tally["observations"] = len(columns["key"])
         tally["counts"] = float(columns["counts"].sum())
@@ -107,6 +115,8 @@ class Run:
             "grid": self.models.mapper.grid.to_dict(),
             "block": [block.number, block.experiment, block.start, block.stop],
             "identifier": experiment.identifier,
+            "still": boundary.is_still(experiment),
+            "phi": phi_range(columns["phi"]),
             "unit_cell": list(crystal.get_unit_cell().parameters()),
             "space_group": crystal.get_space_group().type().hall_symbol(),
             "provenance": self.spec.provenance,
@@ -118,7 +128,7 @@ class Run:
         images = self.inputs.experiments[block.experiment].imageset
         paths = {images.get_path(i) for i in range(block.start, block.stop)}
         record = {
-            "block": [block.experiment, block.start, block.stop],
+            "block": [block.experiment, block.start, block.stop, block.first],
             "images": [file_record(path) for path in sorted(paths)],
             "phil": self.spec.phil,
             "models": self.spec.fingerprint,

@@ -21,6 +21,7 @@ LARGEST_MODULE = 15 * 1024
 
 # The longest entry that a module's name begins with counts; packages count as a whole.
 LAYERS = {
+    "collection": 1,
     "compare": 1,
     "errors": 1,
     "faults": 1,
@@ -36,6 +37,7 @@ LAYERS = {
     "regions": 1,
     "regrid": 1,
     "robust": 1,
+    "rows": 1,
     "scaling": 1,
     "show": 1,
     "simulate.image_kernels": 1,
@@ -43,6 +45,7 @@ LAYERS = {
     "simulate.truth_kernels": 1,
     "smooth": 1,
     "statistics": 1,
+    "stays": 1,
     "symmetry": 1,
     "volume": 1,
     "voxel_list": 1,
@@ -56,6 +59,7 @@ LAYERS = {
     "mount": 2,
     "parallel": 2,
     "plan": 2,
+    "reduction": 2,
     "report": 2,
     "simulate.detectors": 2,
     "simulate.nexus": 2,
