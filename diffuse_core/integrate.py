@@ -6,8 +6,9 @@ response, background) and passes pixels to the compiled kernel, tile by tile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import tee
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from diffuse_core.models import (
 from diffuse_core.observations import combine_rows
 from diffuse_core.region_kernels import keep_pixels
 from diffuse_core.regions import pack_regions
+from diffuse_core.stays import Stay, stay_before
 
 TILE = 64
 LARGEST_BOX = 2_000_000
@@ -77,35 +79,6 @@ class PanelSetup:
     variance: np.ndarray
 
 
-@dataclass(frozen=True, eq=False)
-class Stay:
-    """How long each pixel of a panel has stayed in its voxel, within a block.
-
-    Attributes:
-        key: (n_slow, n_fast) int64: key of the voxel that the pixel was in last; (0, 0)
-            where no background has a variance.
-        time: (n_slow, n_fast) float64, s.
-    """
-
-    key: np.ndarray
-    time: np.ndarray
-
-    @classmethod
-    def of_panel(cls, panel: PanelSetup) -> Stay:
-        """At the start of a block."""
-        shape = panel.geometry.shape if panel.variance.any() else (0, 0)
-        return cls(np.full(shape, -1, np.int64), np.zeros(shape))
-
-    def squares(self, where, keys: np.ndarray, dt: float) -> np.ndarray | float:
-        """By how much T^2 of pixels grows that are in voxels `keys` for dt (s)."""
-        if not self.key.size:
-            return 0.0
-        together = np.where(self.key[where] == keys, self.time[where], 0.0)
-        self.key[where] = keys
-        self.time[where] = together + dt
-        return dt * (2.0 * together + dt)
-
-
 def prepare_panel(
     geometry: PanelGeometry, readout: Readout, models: Models
 ) -> PanelSetup:
@@ -124,16 +97,47 @@ def prepare_panel(
     for model in models.corrections:
         one = model.panel_response(geometry)
         response *= _positive(model, one, geometry, mask)
+    mean, variance = _backgrounds(
+        models,
+        geometry.shape,
+        lambda model: model.panel_background(geometry, response),
+    )
+    return PanelSetup(replace(geometry), readout, mask, response, mean, variance)
+
+
+def in_block(panel: PanelSetup, images: Sequence[Image], models: Models) -> PanelSetup:
+    """The panel with what the backgrounds of one block add.
+
+    Args:
+        panel: The panel.
+        images: All images of the block.
+        models: The models of the run.
+    """
+    geometry = panel.geometry
+    mean, variance = _backgrounds(
+        models,
+        geometry.shape,
+        lambda model: model.block_background(images, geometry, panel.response),
+    )
+    if not mean.size:
+        return panel
+    if panel.background.size:
+        mean, variance = panel.background + mean, panel.variance + variance
+    return replace(panel, background=mean, variance=variance)
+
+
+def _backgrounds(models: Models, shape: tuple[int, int], of_model) -> tuple:
+    """Sums of the means and variances that `of_model` gives; (0, 0) for none at all."""
     mean = variance = _NONE2
     for model in models.backgrounds:
-        m, v = model.panel_background(geometry, response)
+        m, v = of_model(model)
         if np.any(m) or np.any(v):
-            if mean is _NONE2:
-                mean = np.zeros(geometry.shape, np.float32)
-                variance = np.zeros(geometry.shape, np.float32)
-            mean += _checked(model, m, geometry.shape)
-            variance += _checked(model, v, geometry.shape)
-    return PanelSetup(replace(geometry), readout, mask, response, mean, variance)
+            if not mean.size:
+                mean = np.zeros(shape, np.float32)
+                variance = np.zeros(shape, np.float32)
+            mean += _checked(model, m, shape)
+            variance += _checked(model, v, shape)
+    return mean, variance
 
 
 class Integrator:
@@ -151,7 +155,11 @@ class Integrator:
         self.panels_of = panels_of
 
     def integrate_block(
-        self, setup: int, exposures: Iterable[Exposure]
+        self,
+        setup: int,
+        exposures: Iterable[Exposure],
+        images: Sequence[Image] | None = None,
+        earlier: Iterable[Exposure] = (),
     ) -> tuple[dict[str, np.ndarray], dict[str, int]]:
         """Observations of one block and what was counted on the way.
 
@@ -159,14 +167,28 @@ class Integrator:
             setup: Setup of the block's experiment.
             exposures: The images; they are read as they are needed, at most `CHUNK`
                 at a time.
+            images: All images of the block, without their pixels; None: `exposures`
+                are read first, if there is a background.
+            earlier: Images of the same experiment that earlier blocks hold, without
+                their pixels, the latest first: for the errors that they share with
+                this block (`stays`).
 
         Returns:
             Columns of `Observations` and {"images", "pixels" (looked at), "used"}.
         """
-        panels = self.panels_of(setup)
+        if images is None and self.models.backgrounds:
+            exposures = list(exposures)
+            images = [exposure.image for exposure in exposures]
+        panels = [
+            in_block(panel, images or (), self.models)
+            for panel in self.panels_of(setup)
+        ]
         keys, panel_index, sums = [], [], []
         tally = {"images": 0, "pixels": 0, "used": 0}
-        stays = [Stay.of_panel(panel) for panel in panels]
+        stays = [
+            self._stay(panel, before)
+            for panel, before in zip(panels, tee(earlier, len(panels)), strict=True)
+        ]
         for chunk in _chunks(exposures, CHUNK):
             tally["images"] += len(chunk)
             for panel, stay in zip(panels, stays, strict=True):
@@ -185,6 +207,14 @@ class Integrator:
                 np.concatenate(keys), np.concatenate(panel_index), np.concatenate(sums)
             ),
             tally,
+        )
+
+    def _stay(self, panel: PanelSetup, earlier: Iterator[Exposure]) -> Stay:
+        if not panel.variance.any():
+            return Stay()
+        models = self.models
+        return stay_before(
+            panel.geometry, panel.mask, models.masks, models.mapper, earlier
         )
 
     def _panel(self, panel: PanelSetup, chunk: list[Exposure], stay: Stay):

@@ -62,13 +62,13 @@ def tile_box(s, affine, sub_pixels, y0, y1, x0, x1):
 
 
 @njit(cache=True)
-def _key(i, j, k):
+def voxel_key(i, j, k):
     """`grid.keys_of` for one voxel."""
     return ((i + OFFSET) << (2 * BITS)) | ((j + OFFSET) << BITS) | (k + OFFSET)
 
 
 @njit(cache=True)
-def _slope(s, y, x, c, along_x):
+def pixel_slope(s, y, x, c, along_x):
     """d s[c] per pixel along fast or slow, one-sided at the panel's edge."""
     n = s.shape[1] if along_x else s.shape[0]
     p = x if along_x else y
@@ -210,13 +210,13 @@ def accumulate_tile(
                         w = (c + 0.5) / n_y - 0.5
                         qx, qy, qz = px, py, pz
                         if n_x > 1:
-                            qx += u * _slope(s, y, x, 0, True)
-                            qy += u * _slope(s, y, x, 1, True)
-                            qz += u * _slope(s, y, x, 2, True)
+                            qx += u * pixel_slope(s, y, x, 0, True)
+                            qy += u * pixel_slope(s, y, x, 1, True)
+                            qz += u * pixel_slope(s, y, x, 2, True)
                         if n_y > 1:
-                            qx += w * _slope(s, y, x, 0, False)
-                            qy += w * _slope(s, y, x, 1, False)
-                            qz += w * _slope(s, y, x, 2, False)
+                            qx += w * pixel_slope(s, y, x, 0, False)
+                            qy += w * pixel_slope(s, y, x, 1, False)
+                            qz += w * pixel_slope(s, y, x, 2, False)
                         for j in range(n_rotation):
                             g0 = (
                                 affine[i, j, 0, 0] * qx
@@ -250,7 +250,7 @@ def accumulate_tile(
                             flat[at + 7] += share * (y + 0.5 + w)
                             flat[at + 8] += share * length
                             if rate_variance > 0.0:
-                                key = _key(k0 + low0, k1 + low1, k2 + low2)
+                                key = voxel_key(k0 + low0, k1 + low1, k2 + low2)
                                 dt = share * time[i]
                                 if stay_key[y, x] != key:
                                     stay_key[y, x] = key

@@ -193,9 +193,9 @@ class BackgroundModel(Model):
     """Expected counts that have nothing to do with the crystal.
 
     Means and variances add. The variance is that of the *estimate* of the mean, 0 for
-    a value that is known. The estimate of a panel's background serves all images, so
-    its error is the same in all images of a block in which a pixel stays in one voxel;
-    different pixels, and what an image adds, are taken as independent.
+    a value that is known. The estimates of a panel and of a block serve many images, so
+    their error is the same in all consecutive images in which a pixel stays in one
+    voxel; different pixels, and what an image adds, are taken as independent.
     """
 
     def panel_background(
@@ -207,6 +207,20 @@ class BackgroundModel(Model):
             geometry: The panel.
             response: (n_slow, n_fast) float32: product of all panel responses, for
                 backgrounds that pass the same path as the signal.
+        """
+        return 0.0, 0.0
+
+    def block_background(
+        self, images: Sequence[Image], geometry: PanelGeometry, response: np.ndarray
+    ) -> tuple[np.ndarray | float, np.ndarray | float]:
+        """A further mean and variance, per second, for all images of a block.
+
+        One estimate that neighbouring blocks share for the most part: its error counts
+        as that of `panel_background`, from block to block too.
+
+        Args:
+            images: The images of the block, whose pixels may not be there.
+            geometry, response: As for `panel_background`.
         """
         return 0.0, 0.0
 

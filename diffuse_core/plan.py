@@ -20,15 +20,19 @@ from diffuse_core.models import Image, RunInputs
 
 logger = logging.getLogger("dials.diffuse")
 
+SINGLY = 16
+"""Images before a block that are looked at one by one, see `ImageSource.earlier`."""
+
 
 @dataclass(frozen=True)
 class Block:
-    """Images start <= index < stop of one experiment."""
+    """Images start <= index < stop of one experiment; `first`: of its first block."""
 
     number: int
     experiment: int
     start: int
     stop: int
+    first: int = 0
 
 
 def shared_images(experiments) -> dict[tuple, list[int]]:
@@ -110,7 +114,8 @@ def make_blocks(
         if not boundary.is_still(experiment):
             step = max(1, round(width / oscillation_width(experiment.scan)))
         for start in range(first, stop, step):
-            blocks.append(Block(len(blocks), number, start, min(start + step, stop)))
+            end = min(start + step, stop)
+            blocks.append(Block(len(blocks), number, start, end, first))
     if not blocks:
         raise ConfigError(
             f"input.image_range={image_range[0]},{image_range[1]} leaves no image: "
@@ -149,24 +154,48 @@ class ImageSource:
         )
         return replace(image, lattices=lattices)
 
+    def images(self, block: Block) -> list[Image]:
+        """The images of a block without their pixels."""
+        return [self.image(block.experiment, i) for i in range(block.start, block.stop)]
+
     def exposures(self, block: Block) -> Iterator[Exposure]:
         """The images of a block, read one after the other."""
         experiment = self.run.experiments[block.experiment]
         for index in range(block.start, block.stop):
             counts, usable = boundary.read_image(experiment, index)
-            image = replace(
-                self.image(block.experiment, index), counts=counts, usable=usable
+            image = self.image(block.experiment, index)
+            yield self._in_parts(replace(image, counts=counts, usable=usable))
+
+    def earlier(self, block: Block) -> Iterator[Exposure]:
+        """The images before a block without their pixels, the latest first.
+
+        Those far back are too many to be looked at one by one: where n * `SINGLY`
+        images have passed, the one in the middle of n stands for them, with the sum of
+        their exposure times.
+        """
+        experiment = self.run.experiments[block.experiment]
+        stop = block.start
+        while stop > block.first:
+            start = max(block.first, stop - max(1, (block.start - stop) // SINGLY))
+            seconds = [
+                boundary.exposure_time(experiment, i) for i in range(start, stop)
+            ]
+            image = self.image(block.experiment, (start + stop) // 2)
+            yield self._in_parts(replace(image, exposure=sum(seconds)))
+            stop = start
+
+    def _in_parts(self, image: Image) -> Exposure:
+        n = self.n_rotation
+        if n == 1 or not image.width:
+            return Exposure(image, (image,))
+        experiment = self.run.experiments[image.experiment]
+        parts = tuple(
+            boundary.image_of(
+                experiment, image.experiment, image.index, ((i + 0.5) / n, 1 / n)
             )
-            n = self.n_rotation
-            parts = (image,)
-            if n > 1 and image.width:
-                parts = tuple(
-                    boundary.image_of(
-                        experiment, block.experiment, index, ((i + 0.5) / n, 1 / n)
-                    )
-                    for i in range(n)
-                )
-            yield Exposure(image, parts)
+            for i in range(n)
+        )
+        return Exposure(image, parts)
 
 
 class PanelCache:

@@ -92,8 +92,9 @@ def backgrounds(
                 mean = model.intensity(panel.s_norm)[0] * response
             else:
                 mean = _full(panel, model.panel_background(panel, response)[0])
+                of_block = model.block_background([image], panel, response)[0]
                 of_image = model.image_background(image, panel, response)[0]
-                mean = mean + _full(panel, of_image)
+                mean = mean + _full(panel, of_block) + _full(panel, of_image)
             values.append(mean)
         found.append(Shown(name, values))
     return [*found, _together("sum", found, panels, np.add, 0.0)]

@@ -55,6 +55,7 @@ LAYERS = {
     "voxels": 1,
     "boundary": 2,
     "compat": 2,
+    "executors": 2,
     "inputs": 2,
     "io": 2,
     "materials": 2,

@@ -62,6 +62,8 @@ def calls_of(
             yield from _of_panel(model, geometry)
             for image in images:
                 yield from _of_image(model, image, geometry)
+            if isinstance(model, BackgroundModel):
+                yield from _of_blocks(model, images, geometry)
         for image in images:
             if isinstance(model, MaskModel):
                 yield _regions(model, image)
@@ -124,6 +126,23 @@ def _of_image(model: Model, image: Image, geometry: PanelGeometry) -> Iterator[C
             f"affine and voxels{where}",
             lambda: (model.affine(image), _voxels(model, image, geometry)),
             lambda value: _mapping(value, geometry),
+        )
+
+
+def _of_blocks(
+    model: BackgroundModel, images: Sequence[Image], geometry: PanelGeometry
+) -> Iterator[Call]:
+    for still in (False, True):
+        block = [image for image in images if (image.width == 0) == still]
+        if not block:
+            continue
+        what = "of a still" if still else "of a scan"
+        yield Call(
+            f"block_background(block {what}, panel {geometry.index})",
+            lambda block=block: model.block_background(
+                block, geometry, _a_response(geometry.shape)
+            ),
+            lambda value: _background(value, geometry.shape),
         )
 
 
