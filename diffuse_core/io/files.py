@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 
 import h5py
@@ -13,15 +13,12 @@ import numpy as np
 
 from diffuse_core.errors import InputError
 from diffuse_core.grid import Grid
-from diffuse_core.merge import Merged
+from diffuse_core.merge import COLUMNS, Merged
 from diffuse_core.volume import Volume
 
 INTENSITY_UNITS = "counts/s/sr"
-_COLUMNS = [
-    f.name
-    for f in fields(Merged)
-    if f.name not in ("grid", "index", "unit_cell", "space_group", "symmetry")
-]
+CHUNK = 65_536
+SLICE = 2_000_000
 
 
 @contextmanager
@@ -38,41 +35,100 @@ def new_file(path: str | os.PathLike):
         temporary.unlink(missing_ok=True)
 
 
-def write_merged(path: str | os.PathLike, merged: Merged, provenance: dict) -> None:
-    """Writes the merged table: /entry/merged, one data set per column."""
+@contextmanager
+def merged_file(path: str | os.PathLike, provenance: dict):
+    """Yields append(part): a merged table written part by part, each a `Merged`.
+
+    The file appears when all parts are in it: /entry/merged, one data set per column.
+    """
     with new_file(path) as h5:
-        entry = _entry(h5, "merged", merged, provenance)
-        group = _group(entry, "merged", "NXdata")
-        group.attrs["symmetry"] = merged.symmetry
-        centres = merged.grid.centres(merged.index)
-        for i, name in enumerate(merged.grid.axes):
-            group.create_dataset(name, data=centres[:, i], **_packed(centres))
-            group[name].attrs["units"] = merged.grid.units
-        group.create_dataset("index", data=merged.index, **_packed(merged.index))
-        for name in _COLUMNS:
-            values = getattr(merged, name)
-            group.create_dataset(name, data=values, **_packed(values))
-        for name in ("intensity", "sigma"):
-            group[name].attrs["units"] = INTENSITY_UNITS
-        group["exposure"].attrs["units"] = "s.sr"
-        group.attrs["signal"] = "intensity"
+
+        def append(part: Merged) -> None:
+            if "entry" not in h5:
+                _new_table(h5, part, provenance)
+            group = h5["entry/merged"]
+            n = len(group["index"])
+            for name, values in _table_columns(part).items():
+                group[name].resize(n + len(part), axis=0)
+                group[name][n:] = values
+
+        yield append
 
 
-def read_merged(path: str | os.PathLike) -> Merged:
+def _new_table(h5, part: Merged, provenance: dict) -> None:
+    group = _group(_entry(h5, "merged", part, provenance), "merged", "NXdata")
+    group.attrs["symmetry"] = part.symmetry
+    group.attrs["estimator"] = part.estimator
+    group.attrs["sums"] = list(part.sums)
+    group.attrs["signal"] = "intensity"
+    for name, values in _table_columns(part).items():
+        shape = values.shape[1:]
+        group.create_dataset(
+            name,
+            shape=(0, *shape),
+            maxshape=(None, *shape),
+            dtype=values.dtype,
+            chunks=(CHUNK, *shape),
+            compression="gzip",
+            compression_opts=1,
+            shuffle=True,
+        )
+    for name in part.grid.axes:
+        group[name].attrs["units"] = part.grid.units
+    for name in ("intensity", "sigma"):
+        group[name].attrs["units"] = INTENSITY_UNITS
+    group["exposure"].attrs["units"] = "s.sr"
+
+
+def _table_columns(part: Merged) -> dict[str, np.ndarray]:
+    centres = part.grid.centres(part.index)
+    return {
+        **{name: centres[:, i] for i, name in enumerate(part.grid.axes)},
+        "index": part.index,
+        **{name: getattr(part, name) for name in COLUMNS},
+        **part.sums,
+    }
+
+
+def write_merged(path: str | os.PathLike, merged: Merged, provenance: dict) -> None:
+    """Writes a merged table."""
+    with merged_file(path, provenance) as append:
+        append(merged)
+
+
+def read_merged(
+    path: str | os.PathLike, rows: slice = slice(None), sums: bool = True
+) -> Merged:
     """A merged table.
+
+    Args:
+        path: The file.
+        rows: Which rows, in order of voxel index.
+        sums: Whether to read `Merged.sums`, too.
 
     Raises:
         InputError: The file is missing or is not a merged table.
     """
     with _open(path, "merged", "merged table (dials.diffuse_merge)") as h5:
         group = h5["entry/merged"]
+        names = list(group.attrs.get("sums", ())) if sums else ()
         return Merged(
             grid=_grid(h5),
-            index=group["index"][()],
+            index=group["index"][rows],
             symmetry=str(group.attrs["symmetry"]),
-            **{name: group[name][()] for name in _COLUMNS},
+            estimator=str(group.attrs.get("estimator", "ratio")),
+            sums={name: group[name][rows] for name in names},
+            **{name: group[name][rows] for name in COLUMNS},
             **_crystal(h5),
         )
+
+
+def merged_parts(path: str | os.PathLike, sums: bool = True) -> Iterator[Merged]:
+    """A merged table in parts of bounded size, in order."""
+    with _open(path, "merged", "merged table (dials.diffuse_merge)") as h5:
+        n = len(h5["entry/merged/index"])
+    for start in range(0, n, SLICE):
+        yield read_merged(path, slice(start, start + SLICE), sums)
 
 
 def write_map(path: str | os.PathLike, volume: Volume, provenance: dict) -> None:
