@@ -13,7 +13,7 @@ one by hand; `from_params` reads the same values from the model's PHIL scope.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ import numpy as np
 from diffuse_core.errors import PluginError
 from diffuse_core.geometry import PanelGeometry
 from diffuse_core.grid import Grid
+from diffuse_core.rows import Source
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,28 +267,64 @@ class Mapper(Model):
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Domain:
+    """The observations that a scaling component is bound to.
+
+    Attributes:
+        sources: All experiments of the data; the column "source" counts in them.
+        limits: Per source: column -> (lowest, highest) of its rows. Empty for a source
+            that has no rows or that the component does not apply to.
+        blocks: Per source: the numbers of its blocks that have rows, ascending.
+    """
+
+    sources: tuple[Source, ...]
+    limits: tuple[Mapping[str, tuple[float, float]], ...]
+    blocks: tuple[tuple[int, ...], ...]
+
+    def used(self) -> list[int]:
+        """Indices of the sources that the component applies to and that have rows."""
+        return [i for i, limits in enumerate(self.limits) if limits]
+
+
 class ScalingComponent(Model):
     """A factor or an offset of the scaling model: a local basis and a penalty.
 
-    Linear in its parameters: value = basis(coordinates) @ parameters.
+    Linear in its parameters, value = basis(coordinates) @ parameters, or the
+    exponential of that. `RunInputs.experiments` are those of `Domain.sources`.
 
     Attributes:
         role: "crystal" (B, multiplies the crystal's scattering), "path" (G, multiplies
-            everything) or "offset" (C, adds an intensity).
-        columns: Columns of the observations table that are the coordinates, for
-            example ("phi",), ("x", "y", "phi"), ("s", "phi"), ("experiment",).
+            everything) or "offset" (C, adds an intensity, counts/s/sr per unit flux).
+        columns: Columns of the observations that are the coordinates, out of source,
+            block, panel, x, y (pixels), phi (deg), s (1/A).
+        exponential: Whether the value is the exponential of basis @ parameters.
+        smoothness: Size of the penalised combinations of parameters (`Basis.penalty`)
+            that is expected: the penalty is the square of their ratio to it. For an
+            offset in units of the mean intensity. None: chosen by held-out
+            observations.
     """
 
     role: str
     columns: tuple[str, ...]
+    exponential: bool = False
+    smoothness: float | None = None
+
+    def applies(self, source: Source) -> bool:
+        """Whether the component has to do with an experiment; elsewhere it is 1, or 0
+        for an offset."""
+        return True
 
     @abstractmethod
-    def bind(self, limits: dict[str, tuple[float, float]]) -> Basis:
-        """The basis for coordinates within `limits` (column -> lowest, highest)."""
+    def bind(self, domain: Domain) -> Basis:
+        """The basis for the rows of a domain."""
 
 
 class Basis(ABC):
-    """A basis of functions on the range of the data.
+    """A basis of functions on the range of the data: a dataclass.
+
+    Its fields are numbers, text, arrays, or lists and dictionaries of these, so that a
+    fitted scaling model can be written as text and made again.
 
     Attributes:
         initial: (n_parameters,) float64: start values.
@@ -305,5 +342,12 @@ class Basis(ABC):
 
     @abstractmethod
     def penalty(self) -> Any:
-        """scipy.sparse (n_rows, n_parameters): its squared product with the parameters,
-        times the smoothness, is added to the sum of squares."""
+        """scipy.sparse (n_rows, n_parameters): combinations of parameters minus
+        `initial` that are expected to be small, see `ScalingComponent.smoothness`."""
+
+    def gauge(self) -> Any:
+        """scipy.sparse (n_rows, n_parameters): means of parameters that stay at their
+        start, since the data can't tell them from other parts of the model."""
+        from scipy import sparse
+
+        return sparse.csr_matrix((0, len(self.initial)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pickle
 import re
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -225,10 +226,11 @@ class NoGrid(GridMapper):
     grid = None
 
 
+@dataclass
 class LineBasis(Basis):
-    columns = 2
+    columns: int = 2
 
-    def __init__(self):
+    def __post_init__(self):
         self.initial = np.ones(2)
 
     def basis(self, coordinates):
@@ -239,11 +241,23 @@ class LineBasis(Basis):
         return sparse.csr_matrix((0, 2))
 
 
+@dataclass
+class Forgetful(LineBasis):
+    slope: float = 1.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.kept, self.slope = self.slope, 1.0
+
+    def basis(self, coordinates):
+        return super().basis(coordinates) * self.kept
+
+
 class Line(_Plain, ScalingComponent):
     role = "crystal"
     columns = ("phi",)
 
-    def bind(self, limits):
+    def bind(self, domain):
         return LineBasis()
 
 
@@ -251,11 +265,18 @@ class WrongRole(Line):
     role = "beam"
 
 
+class Forgets(Line):
+    def bind(self, domain):
+        return Forgetful(slope=2.0)
+
+
+class NoColumn(Line):
+    columns = ("phi", "dose")
+
+
 class WrongBasis(Line):
-    def bind(self, limits):
-        basis = LineBasis()
-        basis.columns = 3
-        return basis
+    def bind(self, domain):
+        return LineBasis(columns=3)
 
 
 def check(model: type, kind: str, phil: str = ""):
@@ -300,6 +321,8 @@ def test_a_good_model_passes(model, kind):
         (NoGrid, "mapping", "grid is no Grid"),
         (WrongRole, "scaling", "not 'beam'"),
         (WrongBasis, "scaling", "a basis with one column per parameter"),
+        (Forgets, "scaling", "when it is written and made again"),
+        (NoColumn, "scaling", "columns that don't exist: dose"),
         (Window, "mask", "must be a subclass of diffuse_core.models.MaskModel"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +16,7 @@ from diffuse_core.models import (
     BackgroundModel,
     Basis,
     CorrectionModel,
+    Domain,
     Image,
     IntensityBackground,
     LatticeRegion,
@@ -22,6 +25,8 @@ from diffuse_core.models import (
     Model,
     ScalingComponent,
 )
+from diffuse_core.rows import Source
+from diffuse_core.scale_model import state_of
 
 ROLES = ("crystal", "path", "offset")
 LIMITS = {
@@ -30,7 +35,6 @@ LIMITS = {
     "y": (0.0, 36.0),
     "s": (0.02, 0.8),
     "panel": (0.0, 1.0),
-    "experiment": (0.0, 2.0),
     "block": (0.0, 9.0),
 }
 """Ranges of the columns that a scaling component may ask for."""
@@ -193,30 +197,43 @@ def _intensity(model: IntensityBackground, geometries: Sequence[PanelGeometry]) 
 
 def _scaling(model: ScalingComponent) -> Iterator[Call]:
     columns = tuple(model.columns)
-    limits = {name: LIMITS.get(name, (0.0, 1.0)) for name in columns}
-    low, high = np.array([limits[name] for name in columns]).T
-    points = np.random.default_rng(1).uniform(low, high, (50, len(columns)))
-    points = np.vstack([low, high, points])
-    for i, name in enumerate(columns):
-        if name in ("panel", "experiment", "block"):
-            points[:, i] = np.rint(points[:, i])
-    points.setflags(write=False)
+    domain, rows = _domain(model)
+    n_points = len(rows["source"])
 
     def run():
-        basis = model.bind(dict(limits))
+        unknown = sorted(set(columns) - set(rows))
+        require(not unknown, f"asks for columns that don't exist: {', '.join(unknown)}")
+        require(bool(domain.used()), "applies neither to scans nor to stills")
+        points = np.column_stack([rows[name] for name in columns]).astype(float)
+        points.setflags(write=False)
+        basis = model.bind(domain)
         require(
             isinstance(basis, Basis), f"must give a Basis, not {type(basis).__name__}"
         )
-        return np.asarray(basis.initial), basis.basis(points), basis.penalty()
+        require(
+            dataclasses.is_dataclass(basis), "must give a Basis that is a dataclass"
+        )
+        again = type(basis)(**json.loads(json.dumps(state_of(basis))))
+        return (
+            np.asarray(basis.initial),
+            basis.basis(points),
+            basis.penalty(),
+            basis.gauge(),
+            again.basis(points),
+        )
 
     def check(value) -> None:
-        initial, weights, penalty = value
+        initial, weights, penalty, gauge, again = value
         require(
             model.role in ROLES,
             f"needs a role out of {', '.join(ROLES)}, not {model.role!r}",
         )
         _array(initial, (initial.size,), "f", "initial")
-        for matrix, name in ((weights, "basis"), (penalty, "penalty")):
+        for matrix, name in (
+            (weights, "basis"),
+            (penalty, "penalty"),
+            (gauge, "gauge"),
+        ):
             require(sparse.issparse(matrix), f"must give a scipy.sparse {name}")
             require(
                 matrix.shape[1] == initial.size,
@@ -225,10 +242,41 @@ def _scaling(model: ScalingComponent) -> Iterator[Call]:
             require(bool(np.isfinite(matrix.data).all()), f"must give a finite {name}")
         require(weights.format == "csr", "must give the basis as CSR")
         require(
-            weights.shape[0] == len(points), "must give a basis with one row per point"
+            weights.shape[0] == n_points, "must give a basis with one row per point"
+        )
+        require(
+            abs(weights - again).sum() <= 1e-9 * abs(weights).sum(),
+            "gives a basis that is another one when it is written and made again",
         )
 
     yield Call(f"bind({', '.join(columns)})", run, check)
+
+
+def _domain(model: ScalingComponent) -> tuple[Domain, dict[str, np.ndarray]]:
+    """The synthetic run as a scaling component sees it, and rows of its sources."""
+    sources = (
+        Source("scan", "observations", 0, False, LIMITS["phi"]),
+        Source("still", "observations", 1, True, (0.0, 0.0)),
+    )
+    applies = [model.applies(source) for source in sources]
+    limits = tuple(
+        {**LIMITS, "phi": source.phi} if use else {}
+        for source, use in zip(sources, applies, strict=True)
+    )
+    rng = np.random.default_rng(1)
+    rows = {
+        name: np.concatenate([[low, high], rng.uniform(low, high, 50)])
+        for name, (low, high) in LIMITS.items()
+    }
+    rows["source"] = rng.choice(
+        np.flatnonzero(applies) if any(applies) else [0], 52
+    ).astype(float)
+    still = rows["source"] == 1
+    for name in ("panel", "block"):
+        rows[name] = np.rint(rows[name])
+    rows["phi"][still] = 0.0
+    rows["block"][still] = 10.0
+    return Domain(sources, limits, (tuple(range(10)), (10,))), rows
 
 
 def _mask(value, shape: tuple[int, int]) -> None:
