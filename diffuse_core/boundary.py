@@ -115,10 +115,10 @@ def image_of(experiment, number: int, index: int, part=(0.5, 1.0)) -> Image:
     scan, goniometer = experiment.scan, experiment.goniometer
     z = index + where
     phi = scan.get_angle_from_array_index(scan.get_array_range()[0] + z)
-    a = _at(
+    a = along_scan(
         crystal.num_scan_points, z, crystal.get_A_at_scan_point, crystal.get_A, (3, 3)
     )
-    setting = _at(
+    setting = along_scan(
         goniometer.num_scan_points,
         z,
         goniometer.get_setting_rotation_at_scan_point,
@@ -129,7 +129,9 @@ def image_of(experiment, number: int, index: int, part=(0.5, 1.0)) -> Image:
     datum = matrix.col(goniometer.get_rotation_axis_datum()).normalize()
     rotation = _square(datum.axis_and_angle_as_r3_rotation_matrix(phi, deg=True))
     beam = experiment.beam
-    s0 = _at(beam.num_scan_points, z, beam.get_s0_at_scan_point, beam.get_s0, (3,))
+    s0 = along_scan(
+        beam.num_scan_points, z, beam.get_s0_at_scan_point, beam.get_s0, (3,)
+    )
     return Image(
         experiment=number,
         index=index,
@@ -288,8 +290,16 @@ def _square(nine) -> np.ndarray:
     return np.array(nine, float).reshape(3, 3)
 
 
-def _at(n_points: int, z: float, at_point, static, shape) -> np.ndarray:
-    """A model's value at z images into the scan, linear between scan points."""
+def along_scan(n_points: int, z: float, at_point, static, shape) -> np.ndarray:
+    """A model's value at z images into the scan, linear between scan points.
+
+    Args:
+        n_points: Scan points, one more than images; below 2 the model doesn't vary.
+        z: Images since the start of the scan.
+        at_point: Index of a scan point -> value.
+        static: () -> value of a model that doesn't vary.
+        shape: Of the value.
+    """
     if n_points < 2:
         return np.array(static(), float).reshape(shape)
     i = min(max(int(z), 0), n_points - 2)
