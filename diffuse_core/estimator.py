@@ -34,6 +34,7 @@ WEIGHTED = (
     "variance_rest",
     "scatter_signal",
     "scatter_rest",
+    "weight_square",
 )
 HALF = ("weight", "weighted", "observations")
 
@@ -154,7 +155,7 @@ def _voxel_sums(  # pragma: no cover
 ):
     n_voxels = len(starts) - 1
     n_kinds = len(marks)
-    table = np.zeros((n_voxels, 13 + 3 * n_kinds))
+    table = np.zeros((n_voxels, 14 + 3 * n_kinds))
     for v in range(n_voxels):
         out = table[v]
         for row in range(starts[v], starts[v + 1]):
@@ -182,9 +183,10 @@ def _voxel_sums(  # pragma: no cover
             out[10] += w * w * rest
             out[11] += w / x
             out[12] += w * rest
+            out[13] += w * w
             for kind in range(n_kinds):
                 if marks[kind, row]:
-                    out[13 + 3 * kind] += w
-                    out[14 + 3 * kind] += w * y
-                    out[15 + 3 * kind] += 1.0
+                    out[14 + 3 * kind] += w
+                    out[15 + 3 * kind] += w * y
+                    out[16 + 3 * kind] += 1.0
     return table
