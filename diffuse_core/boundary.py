@@ -15,11 +15,12 @@ from dials.array_family import flex  # noqa: F401  (registers the flex types)
 from dxtbx import flumpy
 from scitbx import matrix
 
-from diffuse_core.compat import oscillation_width
+from diffuse_core.compat import oscillation_width, trusted_limits
 from diffuse_core.errors import InputError
 from diffuse_core.geometry import BeamGeometry, PanelGeometry
 from diffuse_core.integrate import Readout
 from diffuse_core.models import Image
+from diffuse_core.usable import Trusted, Usable
 
 logger = logging.getLogger("dials.diffuse")
 
@@ -190,30 +191,80 @@ def lacks_exposure(experiments) -> bool:
     )
 
 
-def read_image(experiment, index: int) -> tuple[tuple, tuple]:
-    """Raw values and what may be used of them.
+class ImageReader:
+    """Reads the images of one experiment; what their masks share is made once.
 
-    Returns:
-        Per panel: raw values (n_slow, n_fast), int32 or float64; bool mask: trusted
-        range, untrusted areas, mask of the format and of the .expt, shadows.
-
-    Raises:
-        InputError: The image can't be read.
+    Args:
+        experiment: dxtbx Experiment with images.
     """
-    images = experiment.imageset
-    try:
-        raw = images.get_raw_data(index)
-        mask = images.get_mask(index)
-    except Exception as error:
-        raise InputError(
-            f"Image {index + 1} of the experiment, {images.get_path(index)}, can't be "
-            f"read ({type(error).__name__}: {error}): restore it, or leave it out with "
-            "input.image_range."
-        ) from error
-    return (
-        tuple(_raw_values(panel) for panel in raw),
-        tuple(flumpy.to_numpy(panel) for panel in mask),
-    )
+
+    def __init__(self, experiment) -> None:
+        self._images = experiment.imageset
+        self._trusted: list[Trusted] = []
+
+    def __call__(self, index: int) -> tuple[tuple, Usable]:
+        """Raw values and what may be used of them.
+
+        Args:
+            index: 0-based index of the image in the image set.
+
+        Returns:
+            Per panel: raw values (n_slow, n_fast), int32 or float64; bool mask: trusted
+            range, untrusted areas, mask of the format and of the .expt, shadows.
+
+        Raises:
+            InputError: The image can't be read.
+        """
+        images = self._images
+        try:
+            raw = tuple(_raw_values(panel) for panel in images.get_raw_data(index))
+            trusted = self._trusted_at(index)
+        except Exception as error:
+            raise InputError(
+                f"Image {index + 1} of the experiment, {images.get_path(index)}, can't "
+                f"be read ({type(error).__name__}: {error}): restore it, or leave it "
+                "out with input.image_range."
+            ) from error
+        moving = None
+        if images.has_dynamic_mask():
+            moving = _whole_mask(images, index)
+        return raw, Usable(trusted, raw, moving)
+
+    def _trusted_at(self, index: int) -> Trusted:
+        """As `imageset.get_mask`: areas are those of the detector of the first image,
+        ranges those of the image's own."""
+        images = self._images
+        if not self._trusted:
+            keep = [
+                flumpy.to_numpy(panel.get_untrusted_rectangle_mask())
+                for panel in images.get_detector(0)
+            ]
+            lookup = images.external_lookup.mask.data
+            if not lookup.empty():
+                for one, extra in zip(keep, _tiles(lookup), strict=True):
+                    one &= extra
+            for one in keep:
+                one.setflags(write=False)
+            self._trusted.append(Trusted(tuple(keep), _limits(images.get_detector(0))))
+        first = self._trusted[0]
+        return Trusted(first.keep, _limits(images.get_detector(index)))
+
+
+def _limits(detector) -> tuple[tuple[float, float], ...]:
+    return tuple(trusted_limits(panel) for panel in detector)
+
+
+def _tiles(image) -> list[np.ndarray]:
+    return [flumpy.to_numpy(image.tile(i).data()) for i in range(image.n_tiles())]
+
+
+def _whole_mask(images, index: int) -> tuple[np.ndarray, ...]:
+    return tuple(flumpy.to_numpy(panel) for panel in images.get_mask(index))
+
+
+def read_image(experiment, index: int) -> tuple[tuple, Usable]:
+    """One image, as `ImageReader` reads it."""
+    return ImageReader(experiment)(index)
 
 
 def _raw_values(panel) -> np.ndarray:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+from functools import cache
 
+from dxtbx.model import Panel
 from dxtbx.model.experiment_list import ExperimentListFactory
+from scitbx.array_family import flex
 
 
 def load_experiments(path: str, check_format: bool):
@@ -54,3 +58,24 @@ def dials_version() -> str:
     from dials.util.version import dials_version as version
 
     return version()
+
+
+def trusted_limits(panel) -> tuple[float, float]:
+    """Lowest and highest raw value of a panel that dxtbx' masks keep, both included.
+
+    Up to dxtbx 3.11 the limits of the trusted range are not part of it, from 3.12 on
+    they are. Raw values are compared as float64, so the neighbouring numbers are exact.
+    """
+    low, high = panel.get_trusted_range()
+    if _limits_belong_to_range():
+        return low, high
+    return math.nextafter(low, math.inf), math.nextafter(high, -math.inf)
+
+
+@cache
+def _limits_belong_to_range() -> bool:
+    panel = Panel()
+    panel.set_image_size((1, 1))
+    panel.set_trusted_range((0.0, 1.0))
+    data = flex.double(flex.grid(1, 1), 1.0)
+    return panel.get_trusted_range_mask(data)[0]

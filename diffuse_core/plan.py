@@ -140,12 +140,17 @@ class ImageSource:
     def __init__(self, run: RunInputs, n_rotation: int) -> None:
         self.run = run
         self.n_rotation = n_rotation
-        self._groups = shared_images(run.experiments)
+        self._groups = {
+            number: group
+            for group in shared_images(run.experiments).values()
+            for number in group
+        }
+        self._reader: tuple[int, boundary.ImageReader] | None = None
 
     def image(self, number: int, index: int) -> Image:
         """One image without its pixels."""
         experiments = self.run.experiments
-        group = self._groups[_images_key(experiments[number])]
+        group = self._groups[number]
         image = boundary.image_of(experiments[number], number, index)
         if len(group) == 1:
             return image
@@ -160,11 +165,19 @@ class ImageSource:
 
     def exposures(self, block: Block) -> Iterator[Exposure]:
         """The images of a block, read one after the other."""
-        experiment = self.run.experiments[block.experiment]
+        read = self._reader_of(block.experiment)
         for index in range(block.start, block.stop):
-            counts, usable = boundary.read_image(experiment, index)
+            counts, usable = read(index)
             image = self.image(block.experiment, index)
             yield self._in_parts(replace(image, counts=counts, usable=usable))
+
+    def _reader_of(self, number: int) -> boundary.ImageReader:
+        """The last reader is kept: most blocks follow one of the same images."""
+        first = self._groups[number][0]
+        if self._reader is None or self._reader[0] != first:
+            reader = boundary.ImageReader(self.run.experiments[number])
+            self._reader = (first, reader)
+        return self._reader[1]
 
     def earlier(self, block: Block) -> Iterator[Exposure]:
         """The images before a block without their pixels, the latest first.
