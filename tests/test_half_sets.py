@@ -2,37 +2,52 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
 from diffuse_core.half_sets import KINDS, half_of
-from diffuse_core.rows import COLUMNS, DTYPE, Rows, Source, sorted_rows
+from diffuse_core.rows import Rows, Source
 
 SOURCES = [
     Source(f"id-{i}", "folder", i, False, (0.0, 50.0)) for i in (3, 1, 4, 0, 5, 2)
 ]
 
 
+def rows_from(columns: dict[str, np.ndarray]) -> Rows:
+    """Rows sorted by key, zeros where no column is given."""
+    n = len(columns["key"])
+    order = np.argsort(columns["key"], kind="stable")
+    key = columns["key"][order]
+    starts = np.append(np.flatnonzero(np.diff(key, prepend=key[0] - 1)), n)
+    names = [f.name for f in fields(Rows) if f.name != "starts"]
+    given = {name: values[order] for name, values in columns.items()}
+    return Rows(starts=starts, **{name: given.get(name, np.zeros(n)) for name in names})
+
+
 def made_up(n: int = 60_000, seed: int = 1) -> Rows:
     """Rows of voxels seen about six times each, by six experiments."""
     rng = np.random.default_rng(seed)
-    columns = {name: np.zeros(n, DTYPE[name]) for name in COLUMNS}
-    columns["key"] = rng.integers(0, n // 6, n)
-    columns["source"] = rng.integers(0, len(SOURCES), n).astype(np.int32)
-    columns["block"] = (columns["source"] * 50 + rng.integers(0, 50, n)).astype(
-        np.int32
+    source = rng.integers(0, len(SOURCES), n).astype(np.int32)
+    return rows_from(
+        {
+            "key": rng.integers(0, n // 6, n),
+            "source": source,
+            "block": (source * 50 + rng.integers(0, 50, n)).astype(np.int32),
+            "panel": rng.integers(0, 4, n).astype(np.int16),
+            "friedel": rng.random(n) < 0.5,
+            **{
+                name: rng.uniform(0, 1000, n).astype(np.float32)
+                for name in ("x", "y", "phi")
+            },
+        }
     )
-    columns["panel"] = rng.integers(0, 4, n).astype(np.int16)
-    columns["friedel"] = rng.random(n) < 0.5
-    for name in ("x", "y", "phi"):
-        columns[name] = rng.uniform(0, 1000, n).astype(np.float32)
-    return sorted_rows(columns)
 
 
 def selected(rows: Rows, keep: np.ndarray) -> Rows:
-    return sorted_rows({name: getattr(rows, name)[keep] for name in COLUMNS})
+    names = [f.name for f in fields(Rows) if f.name != "starts"]
+    return rows_from({name: getattr(rows, name)[keep] for name in names})
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,0 +1,178 @@
+"""How far symmetry mates differ, against what their variances say, and why.
+
+For the observations y_j of a voxel with weights w_j, W = sum w, and their mean I:
+
+    found      Q = sum w (y - I)^2
+    expected   E = sum w_j v_j (1 - w_j / W)      v_j: predicted variance of y_j
+    per unit   D = W - sum w^2 / W                of a variance that all y_j share
+
+Q has the expectation E for any weights that do not depend on the counts
+(`diffuse_core.estimator`), so sum Q / sum E over voxels is 1 where the errors are
+right. Scales that are wrong by a fraction b make y_j so, and add b^2 I^2 D.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import nnls
+
+from diffuse_core.agreement import NOTHING, Estimate, ratio_of_means
+
+BINS = 20
+FEWEST_IN_BIN = 200
+WELL_KNOWN = 5.0
+"""Spherical average over sigma from which on voxels are sorted by intensity."""
+
+SIGNIFICANT = 3.0
+SMALL = 0.02
+"""What is not worth a word: 2 %, of the sigmas or of the intensity."""
+
+
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """Scatter of the observations of each voxel; voxels seen once have zeros.
+
+    found, expected, unit: (n,) float64, Q, E and D of this module.
+    """
+
+    found: np.ndarray
+    expected: np.ndarray
+    unit: np.ndarray
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Voxels of similar intensity.
+
+    voxels: Their number. intensity: Their mean. chi_squared: sum Q / sum E.
+    """
+
+    voxels: int
+    intensity: float
+    chi_squared: Estimate
+
+
+@dataclass(frozen=True)
+class ErrorModel:
+    """variance of an observation = factor^2 v + (relative I)^2.
+
+    Attributes:
+        factor: By which sigmas from counting are too small.
+        relative: Error of an observation that grows with its intensity.
+        sigma_scale: The one factor that makes chi-squared 1: sqrt(sum Q / sum E).
+        bins: Chi-squared by intensity, which the model is fitted to.
+        reason: What it means, one sentence.
+    """
+
+    factor: Estimate
+    relative: Estimate
+    sigma_scale: Estimate
+    bins: tuple[Bin, ...]
+    reason: str
+
+
+def fit_error_model(
+    spread: Spread, intensity: np.ndarray, sigma: np.ndarray, average: np.ndarray
+) -> ErrorModel:
+    """The two figures that explain the scatter, by least squares on bins of intensity.
+
+    Voxels are sorted by their intensity where it is known well, else by the spherical
+    average: of few counts, the intensity and the scatter are high together by chance.
+
+    Args:
+        spread: Of the voxels.
+        intensity, sigma: (n,) of the merged voxels.
+        average: (n,) spherical average of the intensity at their |s|.
+    """
+    seen = spread.expected > 0
+    q, e = spread.found[seen], spread.expected[seen]
+    square = intensity[seen] ** 2 - sigma[seen] ** 2
+    per_relative = square * spread.unit[seen]
+    overall = ratio_of_means(q, e)
+    n_bins = min(BINS, len(q) // FEWEST_IN_BIN)
+    if n_bins < 3:
+        return ErrorModel(
+            NOTHING, NOTHING, _root(overall), (), "There are too few symmetry mates."
+        )
+    known = np.median(np.abs(average[seen]) / sigma[seen]) > WELL_KNOWN
+    order = np.argsort((intensity if known else average)[seen], kind="stable")
+    share = np.cumsum(e[order]) / e.sum()
+    parts = np.split(order, np.searchsorted(share, np.arange(1, n_bins) / n_bins))
+    bins = tuple(
+        Bin(len(p), float(intensity[seen][p].mean()), ratio_of_means(q[p], e[p]))
+        for p in parts
+    )
+    above = np.array([b.chi_squared.value for b in bins])
+    error = np.array([b.chi_squared.high - b.chi_squared.value for b in bins])
+    slope = np.array([per_relative[p].sum() / e[p].sum() for p in parts])
+    solution, errors = _line(slope, above, error)
+    factor, relative = (
+        _root(Estimate(v, v - d, v + d)) for v, d in zip(solution, errors, strict=True)
+    )
+    return ErrorModel(
+        factor,
+        relative,
+        _root(overall),
+        bins,
+        _reason(factor, relative, solution[1] > SIGNIFICANT * errors[1]),
+    )
+
+
+def _line(
+    slope: np.ndarray, values: np.ndarray, error: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Constant and coefficient of slope (n,), neither below 0, and their errors.
+
+    The relative errors of the values are kept and taken of the fit, not of the values:
+    else those that are low by chance would count the most.
+    """
+    columns = np.column_stack([np.ones(len(slope)), slope])
+    fit = values
+    for _ in range(4):
+        weight = 1.0 / (error * np.maximum(fit / values, 0.1)) ** 2
+        solution, _ = nnls(columns * np.sqrt(weight)[:, None], values * np.sqrt(weight))
+        fit = columns @ solution
+    free = columns[:, : 1 + (solution[1] > 0)]
+    covariance = np.linalg.pinv((free.T * weight) @ free)
+    errors = np.full(2, np.sqrt(covariance[0, 0]))
+    if solution[1] > 0:
+        errors[1] = np.sqrt(covariance[1, 1])
+    return solution, errors
+
+
+def _root(square: Estimate) -> Estimate:
+    return Estimate(
+        *(
+            float(np.sqrt(np.maximum(v, 0.0)))
+            for v in (square.value, square.low, square.high)
+        )
+    )
+
+
+def _reason(factor: Estimate, relative: Estimate, significant: bool) -> str:
+    said = []
+    if significant and relative.value > SMALL:
+        said.append(
+            f"observations of one voxel differ by {100 * relative.value:.1f} % of the "
+            "intensity beyond counting: scales, absorption or the detector's "
+            "calibration are not right to that"
+        )
+    error = factor.high - factor.value
+    if abs(factor.value - 1.0) > max(SMALL, SIGNIFICANT * error):
+        size = f"{factor.value:.3f} times what counting gives, whatever the intensity"
+        if factor.value > 1.0:
+            said.append(
+                f"they scatter {size}: counts are not single photons (gain), or a "
+                "background varies"
+            )
+        else:
+            said.append(
+                f"they scatter {size}: counts are not independent photons (gain, or "
+                "divided pixels)"
+            )
+    if not said:
+        return "Symmetry mates agree as counting allows: the sigmas are right."
+    text = "; ".join(said)
+    return text[0].upper() + text[1:] + "."
