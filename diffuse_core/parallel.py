@@ -1,18 +1,13 @@
-"""Executors: the same tasks in this process or in local worker processes."""
+"""The same tasks in this process, in local processes or on a Dask cluster."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from diffuse_core.errors import DiffuseError
-
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-_state: Any = None
+from diffuse_core.executors import dask_cluster, processes, serial
+from diffuse_core.executors.job import Job
 
 
 def available_cores() -> int:
@@ -29,62 +24,39 @@ def run_tasks(
     spec: Any,
     items: Iterable[Any],
     nproc: int,
+    *,
+    engine: str = "processes",
+    address: str | None = None,
+    name: Callable[[Any], str] = str,
 ) -> Iterator[Any]:
     """Results of `task(prepare(spec), item)` for each item, as they are ready.
 
+    Workers take items from one queue, so the load balances itself; an item whose worker
+    dies is done once more. All workers together use the cores of this job. They end
+    when the iterator is closed or fails.
+
     Args:
         prepare: Builds what a worker keeps; called once in each worker.
-        task: The work; its results must be picklable if nproc > 1.
+        task: The work; its results must be picklable if they come from a worker.
         spec: Picklable argument of `prepare`.
         items: Picklable items.
-        nproc: Worker processes; 1 = in this process.
+        nproc: Worker processes on this machine; 1 = in this process, except for dask.
+        engine: "serial", "processes" or "dask".
+        address: Scheduler of a Dask cluster; None makes one on this machine.
+        name: What to call an item in a message.
 
     Raises:
-        DiffuseError: A worker died; errors of tasks are raised as they are.
+        ConfigError: Dask is not installed or does not answer.
+        DiffuseError: Two workers in a row died of an item; errors of tasks are raised
+            as they are.
     """
-    items = list(items)
-    nproc = min(nproc, len(items))
-    if nproc <= 1:
-        state = prepare(spec)
-        for item in items:
-            yield task(state, item)
-        return
-    saved = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))
-    pool = ProcessPoolExecutor(
-        nproc,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_initialize,
-        initargs=(prepare, spec),
-    )
-    try:
-        futures = {pool.submit(_call, task, item): item for item in items}
-        for future in as_completed(futures):
-            yield future.result()
-    except BrokenProcessPool as error:
-        raise DiffuseError(
-            "A worker process died (killed, or out of memory): run the command again "
-            "to continue where it stopped, with a smaller parallel.nproc if memory "
-            "was short."
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        for name, value in saved.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-def _initialize(prepare, spec) -> None:
-    global _state
-    try:
-        _state = prepare(spec)
-    except Exception as error:
-        _state = error
-
-
-def _call(task, item):
-    if isinstance(_state, Exception):
-        raise _state
-    return task(_state, item)
+    job = Job(prepare, task, spec, list(items), name)
+    if not job.items:
+        return iter(())
+    nproc = min(nproc, len(job.items))
+    threads = max(1, available_cores() // nproc)
+    if engine == "dask":
+        return dask_cluster.run(job, nproc, threads, address)
+    if engine == "serial" or nproc == 1:
+        return serial.run(job)
+    return processes.run(job, nproc, threads)

@@ -7,6 +7,7 @@ import functools
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,7 +32,8 @@ logger = logging.getLogger("dials.diffuse")
 
 
 def command(function: Callable) -> Callable:
-    """Decorator: errors that are the user's to mend become one sentence, exit 1."""
+    """Decorator: errors that are the user's to mend become one sentence, exit 1;
+    Ctrl-C one sentence and exit 130."""
 
     @functools.wraps(function)
     def wrapped(args: Sequence[str] | None = None):
@@ -40,6 +42,12 @@ def command(function: Callable) -> Callable:
                 return function(args)
             except DiffuseError as error:
                 raise Sorry(str(error)) from None
+            except KeyboardInterrupt:
+                print(
+                    "Interrupted: the same command continues where this one stopped.",
+                    file=sys.stderr,
+                )
+                raise SystemExit(128 + signal.SIGINT) from None
 
     return wrapped
 
