@@ -16,7 +16,7 @@ from dxtbx import flumpy
 from scitbx import matrix
 
 from diffuse_core.compat import oscillation_width, trusted_limits
-from diffuse_core.errors import InputError
+from diffuse_core.errors import ConfigError, InputError
 from diffuse_core.geometry import BeamGeometry, PanelGeometry
 from diffuse_core.integrate import Readout
 from diffuse_core.models import Image
@@ -306,6 +306,38 @@ def laue_operators(space_group) -> list[np.ndarray]:
         np.rint(_square(op.r().as_double())).astype(np.int64)
         for op in laue_group(space_group).all_ops()
     ]
+
+
+def point_operators(space_group) -> list[np.ndarray]:
+    """(3, 3) integer matrices R of the point group, without Friedel's law."""
+    group = space_group.build_derived_point_group()
+    return [np.rint(_square(op.r().as_double())).astype(np.int64) for op in group]
+
+
+def index_operator(text: str) -> np.ndarray:
+    """(3, 3) int64 matrix of an operator on Miller indices: hkl' = matrix @ hkl.
+
+    Args:
+        text: For example "k,h,-l".
+
+    Raises:
+        ConfigError: It is no such operator, or gives fractional indices.
+    """
+    from cctbx import sgtbx
+
+    try:
+        change = sgtbx.change_of_basis_op(text)
+    except (RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"{text!r} is not an operator on indices: write it like k,h,-l."
+        ) from error
+    matrix = _square(change.c_inv().r().as_double()).T
+    whole = np.rint(matrix).astype(np.int64)
+    if np.abs(matrix - whole).max() > 1e-6:
+        raise ConfigError(
+            f"The operator {text} gives fractional indices: it can't be used here."
+        )
+    return whole
 
 
 def space_group_of_hall(hall: str):

@@ -12,7 +12,7 @@ from diffuse_core.grid import Grid
 from diffuse_core.observations import (
     block_files,
     phi_range,
-    read_meta,
+    read_head,
     read_observations,
 )
 from diffuse_core.rows import Source
@@ -20,11 +20,16 @@ from diffuse_core.rows import Source
 
 @dataclass(frozen=True)
 class BlockFile:
-    """One block file: its path, the index of its source, its number in the run."""
+    """One block file.
+
+    path: The file. source: Index of its source. block: Number of the block in its run.
+    rows: How many rows it has.
+    """
 
     path: Path
     source: int
     block: int
+    rows: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +69,8 @@ def collect(folders: Sequence[str]) -> Collection:
             f"The folder {folders[0]} holds no observations: run "
             "dials.diffuse_integrate again."
         )
-    metas = {path: read_meta(path) for path in paths}
+    heads = {path: read_head(path) for path in paths}
+    metas = {path: meta for path, (meta, _) in heads.items()}
     first = metas[paths[0]]
     groups = defaultdict(list)
     for path, meta in metas.items():
@@ -76,7 +82,9 @@ def collect(folders: Sequence[str]) -> Collection:
     for index, (identity, members) in enumerate(sorted(groups.items())):
         members.sort(key=lambda path: metas[path]["block"][0])
         sources.append(_source(identity, [(p, metas[p]) for p in members]))
-        files += [BlockFile(p, index, metas[p]["block"][0]) for p in members]
+        files += [
+            BlockFile(p, index, metas[p]["block"][0], heads[p][1]) for p in members
+        ]
     return Collection(
         grid=Grid.from_dict(first["grid"]),
         space_group=first["space_group"],

@@ -116,14 +116,24 @@ def read_meta(path: Path) -> dict:
         return json.loads(h5.attrs["meta"])
 
 
-def read_observations(path: Path) -> Observations:
-    """One block.
+def read_head(path: Path) -> tuple[dict, int]:
+    """What the rows of a file belong to, and how many there are.
 
     Raises:
         InputError: The file is missing or isn't an observations file.
     """
     with _open(path) as h5:
-        columns = {name: h5[name][()] for name in DTYPES}
+        return json.loads(h5.attrs["meta"]), len(h5["key"])
+
+
+def read_observations(path: Path, rows: slice = slice(None)) -> Observations:
+    """One block, or some rows of it.
+
+    Raises:
+        InputError: The file is missing or isn't an observations file.
+    """
+    with _open(path) as h5:
+        columns = {name: h5[name][rows] for name in DTYPES}
         return Observations(columns, json.loads(h5.attrs["meta"]))
 
 

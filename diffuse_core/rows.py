@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -30,9 +30,9 @@ class Source:
 class Rows:
     """Observations of complete unique voxels, sorted by key.
 
-    Every observation of a voxel is in one `Rows`. Rows of one voxel are sorted by
-    source, block, panel and all that distinguishes them, so sums over them have the
-    same bits whatever the order of files was.
+    Every observation of a voxel is in one `Rows`. Rows of one voxel are in the order of
+    their sources, their blocks, and their place in the block's file, so sums over them
+    have the same bits whatever the order of folders was.
 
     Attributes:
         key: (n,) int64: key (`diffuse_core.grid`) of the unique voxel, reindexing and
@@ -73,37 +73,41 @@ class Rows:
         return np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
 
 
-DTYPE = np.dtype(
-    [
-        ("key", np.int64),
-        ("source", np.int32),
-        ("block", np.int32),
-        ("panel", np.int16),
-        ("friedel", np.bool_),
-        ("counts", np.float64),
-        ("exposure", np.float64),
-        ("background", np.float64),
-        ("background_variance", np.float64),
-        ("pixels", np.float32),
-        ("phi", np.float32),
-        ("x", np.float32),
-        ("y", np.float32),
-        ("s", np.float32),
-    ]
-)
-COLUMNS = tuple(f.name for f in fields(Rows) if f.name != "starts")
+DTYPES = {
+    "key": np.int64,
+    "friedel": np.bool_,
+    "source": np.int32,
+    "block": np.int32,
+    "panel": np.int16,
+    "counts": np.float64,
+    "exposure": np.float64,
+    "background": np.float64,
+    "background_variance": np.float64,
+    "pixels": np.float32,
+    "phi": np.float32,
+    "x": np.float32,
+    "y": np.float32,
+    "s": np.float32,
+}
+ROW_BYTES = sum(np.dtype(dtype).itemsize for dtype in DTYPES.values())
 
 
-def sorted_rows(columns: dict[str, np.ndarray]) -> Rows:
-    """Rows in their one order, from columns in any order.
+def rows_of(columns: dict[str, np.ndarray]) -> Rows:
+    """Rows sorted by key; those of one voxel keep their order.
 
     Args:
-        columns: name -> (n,) array for every name of `COLUMNS`.
+        columns: name -> (n,) array for every name of `DTYPES`.
     """
-    ties = ("x", "y", "s", "phi", "friedel", "panel", "block", "source", "key")
-    order = np.lexsort([columns[name] for name in ties])
-    columns = {name: columns[name][order] for name in COLUMNS}
     key = columns["key"]
+    if (key[1:] < key[:-1]).any():
+        order = np.argsort(key, kind="stable")
+        columns = {name: values[order] for name, values in columns.items()}
+        key = columns["key"]
     new = np.concatenate([np.ones(min(len(key), 1), bool), key[1:] != key[:-1]])
     starts = np.append(np.flatnonzero(new), len(key)).astype(np.int64)
     return Rows(starts=starts, **columns)
+
+
+def select_rows(rows: Rows, keep: np.ndarray) -> Rows:
+    """The rows where keep (n,) bool is True; voxels without any are left out."""
+    return rows_of({name: getattr(rows, name)[keep] for name in DTYPES})
