@@ -90,14 +90,20 @@ def make(run, text):
     )
 
 
-def reduce(run, models):
-    """Voxels of the whole scan, one block."""
+def reduce(run, models, width=4.0, carried=True, min_pixels=50):
+    """Voxels of the whole scan in blocks of some degrees."""
     integrator = Integrator(models, PanelCache(run, models))
     source = ImageSource(run, 1)
-    (block,) = make_blocks(run.experiments, [0], 4.0)
-    columns, _ = integrator.integrate_block(0, source.exposures(block))
-    table = Observations(columns, {})
-    return merge_observations([table], models.mapper.grid, None, min_pixels=50)
+    tables = []
+    for block in make_blocks(run.experiments, [0], width):
+        columns, _ = integrator.integrate_block(
+            0,
+            source.exposures(block),
+            source.images(block),
+            source.earlier(block) if carried else (),
+        )
+        tables.append(Observations(columns, {}))
+    return merge_observations(tables, models.mapper.grid, None, min_pixels)
 
 
 def pulls(merged):
@@ -136,6 +142,53 @@ def test_intensities_are_unbiased_and_errors_right(crystal, empty):
         left_out = reduce(crystal, other)
         np.testing.assert_allclose(left_out.intensity, merged.intensity, rtol=1e-3)
         assert pulls(left_out).std() > 1.3
+
+
+@pytest.fixture(scope="module")
+def fine(tmp_path_factory):
+    """Four degrees in steps of 0.1."""
+    text = "scan { n_images = 40\nwidth = 0.1\nexposure = 5 }\nnoise.seed = 11\n"
+    result = simulate(tmp_path_factory.mktemp("fine"), INTENSITY, text)
+    return load(result.expt_path)
+
+
+@pytest.mark.parametrize("extra", ["", "window = 6"])
+def test_errors_are_right_in_every_voxel_whatever_the_blocks(fine, empty, extra):
+    """All voxels of the map, in most of which the error of the empty run dominates."""
+    models = make(fine, f"file = {empty.expt_path}\n{extra}")
+    whole = reduce(fine, models, 4.0, min_pixels=1)
+    for width in (1.0, 0.5):
+        merged = reduce(fine, models, width, min_pixels=1)
+        assert len(merged) == len(whole) > 2000
+        np.testing.assert_allclose(
+            merged.background_variance, whole.background_variance, rtol=0.03
+        )
+        mean = np.average(merged.intensity, weights=merged.exposure)
+        assert mean == pytest.approx(INTENSITY, rel=0.005)
+        assert pulls(merged).mean() == pytest.approx(0.0, abs=0.1)
+        assert 0.95 < pulls(merged).std() < 1.05
+        dominated = merged.background_variance > merged.counts
+        assert dominated.mean() > 0.8
+        assert 0.95 < pulls(merged)[dominated].std() < 1.05
+    alone = reduce(fine, models, 1.0, carried=False, min_pixels=1)
+    assert pulls(alone).std() > 1.3
+
+
+def test_far_images_before_a_block_are_looked_at_in_steps(fine):
+    """Each image before the block counts once, the nearest sixteen on their own."""
+    source = ImageSource(fine, 2)
+    blocks = make_blocks(fine.experiments, [0], 0.5, image_range=(3, 40))
+    assert [block.first for block in blocks] == [2] * 8
+    earlier = list(source.earlier(blocks[-1]))
+    seconds = [e.image.exposure / 5.0 for e in earlier]
+    assert seconds == [1.0] * 32 + [2.0, 1.0]
+    assert [e.image.index for e in earlier] == [*range(36, 4, -1), 4, 2]
+    assert sum(seconds) == blocks[-1].start - 2
+    assert all(not e.image.counts for e in earlier)
+    middle, parts = earlier[0].image, earlier[0].sub_images
+    offsets = [(part.phi - middle.phi) / middle.width for part in parts]
+    assert offsets == pytest.approx([-0.25, 0.25])
+    assert list(source.earlier(blocks[0])) == []
 
 
 def test_few_counts_still_have_a_variance(tmp_path, caplog):
@@ -177,22 +230,37 @@ def test_images_template_and_pattern_are_the_same_run(empty):
     )
 
 
-def image_at(phi):
-    return SimpleNamespace(phi=phi, exposure=1.0)
+def images_at(first, last):
+    """A block of two images from angle to angle."""
+    width = (last - first) / 2
+    phis = first + width / 2, last - width / 2
+    return [SimpleNamespace(phi=phi, width=width) for phi in phis]
 
 
-def test_windows_serve_the_nearest_angles(crystal, empty):
+def test_windows_serve_the_blocks_nearest_to_them(crystal, empty):
     run = EmptyRun([str(empty.expt_path)])
     model = images_model.Images(run, 2.0, window=6.0)
     assert [centre for centre, _ in model.windows] == pytest.approx([23.0, 29.0, 33.5])
     geometry = boundary.panel_geometry(crystal.experiments[0], 0, 0)
     response = np.ones(geometry.shape, np.float32)
     assert model.panel_background(geometry, response) == (0.0, 0.0)
-    for phi, frames in ((24, (0, 1)), (28.0, (2, 3)), (32, (4,)), (380, (0, 1))):
+    for first, last, frames in (
+        (23.5, 24.5, (0, 1)),
+        (26.4, 27, (2, 3)),
+        (28, 36, (2, 3, 4)),
+        (31.5, 33, (4,)),
+        (379, 381, (0, 1)),
+    ):
         expected = run.estimate([run.frames[i] for i in frames])[0]
-        mean, variance = model.image_background(image_at(phi), geometry, response)
+        mean, variance = model.block_background(
+            images_at(first, last), geometry, response
+        )
         np.testing.assert_allclose(mean, 2 * expected.mean)
         np.testing.assert_allclose(variance, 4 * expected.variance)
+    still = [SimpleNamespace(phi=30.0, width=0.0)]
+    mean, _ = model.block_background(still, geometry, response)
+    expected = run.estimate([run.frames[2], run.frames[3]])[0]
+    np.testing.assert_allclose(mean, 2 * expected.mean)
     assert len(model._estimates) == 2
     run.frames[0] = replace(run.frames[0], phi=None)
     with pytest.raises(ConfigError, match="has images without rotation"):

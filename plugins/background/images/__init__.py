@@ -14,10 +14,11 @@ file = None
 window = None
   .type = float(value_min=0)
   .help = "Average the empty images in windows of this rotation (deg), and use the"
-          "window nearest to the angle of each image: for set-ups that cast other"
-          "shadows at other angles. None: the average of all images. With windows the"
-          "error of the estimate is taken as independent in each image, and is too"
-          "small where several images share a window."
+          "window nearest to the angle of each block (block.width), or all windows"
+          "whose middle lies in the block: for set-ups that cast other shadows at other"
+          "angles. None: the average of all images. A window should be several blocks"
+          "wide: its error is taken as that of the window before, too large where a"
+          "pixel stays in one voxel from window to window."
 scale = 1
   .type = float(value_min=0, allow_none=False)
   .help = "Factor on the empty run, after its exposure times: for another flux, or less"

@@ -21,9 +21,8 @@ class Images(BackgroundModel):
     """Mean = scale * photons / exposure time of the empty run, pixel by pixel.
 
     The response does not enter: the empty run saw the same. The variance is that of the
-    Poisson statistics of the empty run; as one average serves every image, its error is
-    fully correlated between the images of a block (`panel_background`). With windows it
-    is taken as independent between images (`image_background`).
+    Poisson statistics of the empty run. One average serves all images
+    (`panel_background`), or with windows all images of a block (`block_background`).
 
     Args:
         empty: The empty run, or None for no background.
@@ -41,7 +40,7 @@ class Images(BackgroundModel):
         self.windows: list[tuple[float, list[Frame]]] = []
         if empty is not None and window:
             self.windows = make_windows(empty, window)
-        self._estimates: OrderedDict[int, list[Estimate]] = OrderedDict()
+        self._estimates: OrderedDict[tuple[int, ...], list[Estimate]] = OrderedDict()
 
     @classmethod
     def from_params(cls, params, run: RunInputs) -> Images:
@@ -72,20 +71,27 @@ class Images(BackgroundModel):
         """Mean (counts/s per pixel) and variance of the average of all images."""
         if self.empty is None or self.windows:
             return 0.0, 0.0
-        return self._scaled(0, self.empty.frames, geometry)
+        return self._scaled((), self.empty.frames, geometry)
 
-    def image_background(
-        self, image: Image, geometry: PanelGeometry, response: np.ndarray
+    def block_background(
+        self, images: Sequence[Image], geometry: PanelGeometry, response: np.ndarray
     ) -> tuple[np.ndarray | float, np.ndarray | float]:
-        """Mean and variance of the window nearest to the image, if there are any."""
+        """Mean and variance of the windows with their middle in the block, if any.
+
+        Where no middle lies in the rotation of the block it is the nearest window.
+        """
         if not self.windows:
             return 0.0, 0.0
+        first = min(image.phi - image.width / 2 for image in images)
+        last = max(image.phi + image.width / 2 for image in images)
         centres = np.array([centre for centre, _ in self.windows])
-        away = np.abs((centres - image.phi + 180.0) % 360.0 - 180.0)
-        nearest = int(away.argmin())
-        return self._scaled(nearest, self.windows[nearest][1], geometry)
+        away = np.abs((centres - (first + last) / 2 + 180.0) % 360.0 - 180.0)
+        inside = np.flatnonzero(away < (last - first) / 2)
+        chosen = tuple(inside.tolist()) or (int(away.argmin()),)
+        frames = [frame for number in chosen for frame in self.windows[number][1]]
+        return self._scaled(chosen, frames, geometry)
 
-    def _scaled(self, key: int, frames: Sequence[Frame], geometry: PanelGeometry):
+    def _scaled(self, key: tuple, frames: Sequence[Frame], geometry: PanelGeometry):
         if key not in self._estimates:
             self._estimates[key] = self.empty.estimate(frames)
         self._estimates.move_to_end(key)
