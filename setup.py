@@ -81,8 +81,11 @@ setup(
         "xraylib",
     ],
     extras_require={
+        "dask": ["distributed>=2023.1"],
         "test": [
             "codespell",
+            "dask-jobqueue",
+            "distributed>=2023.1",
             "nexusformat",
             "pytest>=7",
             "pytest-xdist",

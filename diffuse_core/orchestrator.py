@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from diffuse_core import boundary
 from diffuse_core.errors import ConfigError, InputError
 from diffuse_core.grid import Grid
+from diffuse_core.io.image_files import bytes_per_image
 from diffuse_core.merge import Merged, Merger
 from diffuse_core.observations import (
     RUN_FILE,
@@ -24,18 +25,26 @@ from diffuse_core.observations import (
     read_observations,
 )
 from diffuse_core.parallel import run_tasks
-from diffuse_core.plan import Block, make_blocks, shared_images, used_experiments
+from diffuse_core.plan import (
+    Block,
+    blocks_by_images,
+    make_blocks,
+    shared_images,
+    used_experiments,
+)
 from diffuse_core.registry import Registry
 from diffuse_core.run import Run, RunSpec
 
 logger = logging.getLogger("dials.diffuse")
+
+FIGURES = ("images", "pixels", "used", "observations", "counts")
 
 
 def integrate(
     registry: Registry,
     spec: RunSpec,
     params,
-    progress: Callable[[int, int], None],
+    progress: Callable[[int, int, float], None],
     merging=None,
 ) -> dict:
     """Images to observations: one file per block and `run.json` in the folder.
@@ -44,7 +53,8 @@ def integrate(
         registry: The plug-ins.
         spec: What to do, as text.
         params: Extracted working PHIL with `input`, `block` and `parallel`.
-        progress: Called with (images done, images in all) after every block.
+        progress: Called with (images done, images in all, bytes read) when work
+            starts and after every block; what an earlier run did doesn't count.
         merging: Extracted `merging` scope where merging will follow: a grid that
             can't be merged so is refused before anything is integrated.
 
@@ -66,48 +76,70 @@ def integrate(
     run_file.unlink(missing_ok=True)
     for stale in Path(spec.folder).glob(".block_*.tmp"):
         stale.unlink(missing_ok=True)
-    nproc = 1 if params.parallel.engine == "serial" else params.parallel.nproc
-    total = sum(b.stop - b.start for b in blocks)
-    figures = dict.fromkeys(("images", "pixels", "used", "observations", "counts"), 0)
-    files = []
-
-    def note(tally: dict) -> None:
-        files.append(tally["written"])
-        for name in figures:
-            figures[name] += tally[name]
-
-    waiting = []
-    for block in blocks:
-        tally = run.finished(block)
-        if tally is None:
-            waiting.append(block)
-        else:
-            note(tally)
-    reused = figures["images"]
+    tallies = {block: run.finished(block) for block in blocks}
+    waiting = [block for block in blocks if tallies[block] is None]
+    reused = sum(t["images"] for t in tallies.values() if t)
     if reused:
         logger.info("%d images were integrated by an earlier run", reused)
-    if nproc > 1:
-        results = run_tasks(Run, Run.integrate, spec, waiting, nproc)
-    else:
-        results = run_tasks(lambda _: run, Run.integrate, spec, waiting, 1)
-    for tally in results:
-        note(tally)
-        progress(figures["images"] - reused, total - reused)
+    total = sum(b.stop - b.start for b in waiting)
+    done, size = 0, 0.0
+    progress(done, total, size)
+    for found in _integrate_blocks(run, params.parallel, waiting):
+        tallies.update(found)
+        done += sum(tally["images"] for _, tally in found)
+        size += _size_of(experiments, found[0][0])
+        progress(done, total, size)
+    files = sorted(tally["written"] for tally in tallies.values())
     for old in Path(spec.folder).glob("block_*.h5"):
         if old.name not in files:
             old.unlink()
     record = {
-        **figures,
+        **{name: sum(t[name] for t in tallies.values()) for name in FIGURES},
+        "read": round(size),
         "reused": reused,
         "experiments": len(numbers),
         "blocks": len(blocks),
     }
     temporary = run_file.with_name(f".{RUN_FILE}.{os.getpid()}.tmp")
-    temporary.write_text(
-        json.dumps({"figures": record, "files": sorted(files)}, indent=1)
-    )
+    temporary.write_text(json.dumps({"figures": record, "files": files}, indent=1))
     os.replace(temporary, run_file)
     return record
+
+
+def _integrate_blocks(
+    run: Run, parallel, blocks: Sequence[Block]
+) -> Iterator[list[tuple[Block, dict]]]:
+    """What was counted in each block, task by task as they are done.
+
+    Blocks of the same images (several crystals) make one task, so that a worker reads
+    the images once.
+    """
+    here = parallel.engine == "serial" or (
+        parallel.engine == "processes" and parallel.nproc == 1
+    )
+    return run_tasks(
+        (lambda _: run) if here else Run,
+        Run.integrate_all,
+        run.spec,
+        blocks_by_images(run.inputs.experiments, blocks),
+        parallel.nproc,
+        engine="serial" if here else parallel.engine,
+        address=parallel.dask.address,
+        name=lambda group: _name_of(run, group[0]),
+    )
+
+
+def _name_of(run: Run, block: Block) -> str:
+    images = run.inputs.experiments[block.experiment].imageset
+    return (
+        f"block {block.number} (experiment {block.experiment}, its images "
+        f"{block.start + 1} to {block.stop}, from {images.get_path(block.start)})"
+    )
+
+
+def _size_of(experiments, block: Block) -> float:
+    """Bytes of the images of a block, as they are stored."""
+    return (block.stop - block.start) * bytes_per_image(experiments[block.experiment])
 
 
 def _say_what(run: Run, numbers: Sequence[int], blocks: Sequence[Block]) -> None:

@@ -124,6 +124,15 @@ def make_blocks(
     return blocks
 
 
+def blocks_by_images(experiments, blocks: Sequence[Block]) -> list[tuple[Block, ...]]:
+    """Blocks that lie on the same images together, all in the order of `blocks`."""
+    first = {n: g[0] for g in shared_images(experiments).values() for n in g}
+    groups = defaultdict(list)
+    for block in blocks:
+        groups[first[block.experiment], block.start, block.stop].append(block)
+    return [tuple(group) for group in groups.values()]
+
+
 def _ranges(experiments) -> str:
     found = {e.scan.get_image_range() for e in experiments if e.scan is not None}
     return ", ".join(f"{a}-{b}" for a, b in sorted(found))

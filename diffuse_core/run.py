@@ -14,7 +14,8 @@ from iotbx.phil import parse
 from diffuse_core import boundary, config, inputs
 from diffuse_core.errors import InputError, PluginError
 from diffuse_core.integrate import Integrator, Models
-from diffuse_core.io.provenance import file_record, provenance
+from diffuse_core.io.image_files import files_of
+from diffuse_core.io.provenance import file_record, program, provenance
 from diffuse_core.models import RunInputs
 from diffuse_core.observations import (
     Observations,
@@ -50,10 +51,16 @@ class Run:
     """Experiments, models and block files of one run, in this process.
 
     Raises:
-        PluginError: The models here are not those of the main process.
+        PluginError: The programs or models here are not those of the main process.
     """
 
     def __init__(self, spec: RunSpec, registry: Registry | None = None) -> None:
+        if program() != {name: spec.provenance[name] for name in program()}:
+            raise PluginError(
+                "A worker process found other programs than the main process "
+                f"({' and '.join(program().values())}): install the same versions "
+                "everywhere."
+            )
         registry = registry or Registry.discover()
         scope = config.master_scope(registry, (), config.INTEGRATE_KINDS)
         params = config.extract(scope, spec.phil)
@@ -96,6 +103,10 @@ class Run:
         except (InputError, KeyError, ValueError):
             return None
 
+    def integrate_all(self, blocks: Sequence[Block]) -> list[tuple[Block, dict]]:
+        """Each of these blocks and what was counted in it."""
+        return [(block, self.integrate(block)) for block in blocks]
+
     def integrate(self, block: Block) -> dict:
         """Observations of one block, written to its file; what was counted."""
         path = block_path(self.spec.folder, block)
@@ -127,9 +138,10 @@ class Run:
     def _signature(self, block: Block) -> str:
         images = self.inputs.experiments[block.experiment].imageset
         paths = {images.get_path(i) for i in range(block.start, block.stop)}
+        files = [name for path in sorted(paths) for name in files_of(path)]
         record = {
             "block": [block.experiment, block.start, block.stop, block.first],
-            "images": [file_record(path) for path in sorted(paths)],
+            "images": [file_record(name) for name in files],
             "phil": self.spec.phil,
             "models": self.spec.fingerprint,
             "program": self.spec.provenance["program"],

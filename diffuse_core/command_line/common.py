@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import logging
@@ -14,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 import dials.util
 import dials.util.log
 from dials.util import Sorry
@@ -23,10 +20,21 @@ from dials.util.options import ArgumentParser
 
 import diffuse_core
 from diffuse_core import config
+from diffuse_core.command_line.progress import progress_bar
 from diffuse_core.compat import dials_version
 from diffuse_core.errors import DiffuseError
 from diffuse_core.parallel import available_cores
 from diffuse_core.registry import Registry
+
+__all__ = [
+    "Options",
+    "command",
+    "parse",
+    "processes",
+    "progress_bar",
+    "write_json",
+    "write_text",
+]
 
 logger = logging.getLogger("dials.diffuse")
 
@@ -171,28 +179,3 @@ def write_text(path: str | None, text: str) -> None:
 def write_json(path: str | None, figures: dict) -> None:
     """Writes all figures of a run."""
     write_text(path, json.dumps(figures, indent=2) + "\n")
-
-
-@contextlib.contextmanager
-def progress_bar(description: str):
-    """Yields progress(done, total): a bar with images/s and time left."""
-    terminal = sys.stderr.isatty()
-    bar = None
-
-    def progress(done: int, total: int) -> None:
-        nonlocal bar
-        if bar is None:
-            bar = tqdm(
-                desc=description,
-                unit="image",
-                total=total,
-                mininterval=0.2 if terminal else 15.0,
-                dynamic_ncols=terminal,
-            )
-        bar.update(done - bar.n)
-
-    try:
-        yield progress
-    finally:
-        if bar is not None:
-            bar.close()

@@ -21,6 +21,14 @@ def file_record(path: str) -> dict:
     }
 
 
+def program() -> dict[str, str]:
+    """Names and versions of this program and of the DIALS that it runs on."""
+    return {
+        "program": f"dials.diffuse {diffuse_core.__version__}",
+        "dials": dials_version(),
+    }
+
+
 def provenance(
     phil: str, fingerprint: Iterable[tuple[str, ...]], inputs: Iterable[str]
 ) -> dict:
@@ -32,8 +40,7 @@ def provenance(
         inputs: Paths of the input files.
     """
     return {
-        "program": f"dials.diffuse {diffuse_core.__version__}",
-        "dials": dials_version(),
+        **program(),
         "phil": phil,
         "models": [list(model) for model in fingerprint],
         "inputs": [file_record(path) for path in inputs],
