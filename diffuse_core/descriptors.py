@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import importlib
 import re
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from diffuse_core.errors import PluginError
+from diffuse_core.report_item import ReportItem as ReportItem
 
 MODEL_API = 1
 """Version of the model contracts in `diffuse_core.models`."""
@@ -149,28 +149,3 @@ class ModelPlugin:
                 f"The model {self.name!r} can't be imported from {self.factory!r} "
                 f"({type(error).__name__}: {error})."
             ) from error
-
-
-@dataclass(frozen=True, eq=False)
-class ReportItem:
-    """One piece of the report of a run.
-
-    Attributes:
-        title: Heading.
-        kind: "text", "table" or "plot" (a dict in plotly's layout).
-        content: A string, a list of rows, or the plotly dict; JSON-serialisable.
-
-    Raises:
-        PluginError: The kind is none of the three.
-    """
-
-    title: str
-    kind: str = "text"
-    content: Any = field(default="")
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("text", "table", "plot"):
-            raise PluginError(
-                f"The report item {self.title!r} has the kind {self.kind!r}; it must "
-                "be 'text', 'table' or 'plot'."
-            )

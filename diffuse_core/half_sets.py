@@ -15,7 +15,13 @@ import numpy as np
 
 from diffuse_core.rows import Rows, Source
 
-KINDS = ("random", "block", "experiment", "friedel")
+MEANINGS = {
+    "random": "random",
+    "block": "alternating blocks",
+    "experiment": "experiments",
+    "friedel": "Friedel mates",
+}
+KINDS = tuple(MEANINGS)
 
 
 def half_of(rows: Rows, kind: str, seed: int, sources: Sequence[Source]) -> np.ndarray:
@@ -42,16 +48,9 @@ def half_of(rows: Rows, kind: str, seed: int, sources: Sequence[Source]) -> np.n
         return rows.friedel.astype(np.int8)
     if kind not in KINDS:
         raise ValueError(f"{kind!r} is none of {', '.join(KINDS)}")
-    marks = np.array([_mark(source, seed) for source in sources], np.uint64)
     if kind == "experiment":
-        order = sorted(
-            range(len(sources)),
-            key=lambda i: (marks[i], sources[i].folder, sources[i].number),
-        )
-        halves = np.empty(len(sources), np.int8)
-        halves[order] = np.arange(len(sources)) % 2
-        return halves[rows.source]
-    mark = marks[rows.source]
+        return experiment_halves(sources, seed)[rows.source]
+    mark = np.array([_mark(source, seed) for source in sources], np.uint64)[rows.source]
     if kind == "block":
         return ((rows.block + (mark & np.uint64(1)).astype(np.int64)) % 2).astype(
             np.int8
@@ -61,6 +60,18 @@ def half_of(rows: Rows, kind: str, seed: int, sources: Sequence[Source]) -> np.n
     for part in (rows.x, rows.y, rows.phi):
         mark = _mix(mark ^ part.astype(np.float32).view(np.uint32).astype(np.uint64))
     return (mark >> np.uint64(63)).astype(np.int8)
+
+
+def experiment_halves(sources: Sequence[Source], seed: int) -> np.ndarray:
+    """(n_sources,) int8, 0 or 1: the half of each experiment; see `half_of`."""
+    marks = [_mark(source, seed) for source in sources]
+    order = sorted(
+        range(len(sources)),
+        key=lambda i: (marks[i], sources[i].folder, sources[i].number),
+    )
+    halves = np.empty(len(sources), np.int8)
+    halves[order] = np.arange(len(sources)) % 2
+    return halves
 
 
 def _mark(source: Source, seed: int) -> int:

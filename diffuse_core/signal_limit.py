@@ -24,6 +24,7 @@ class Limit:
             it from the start) or "crossing".
         at: (n,) 1/A: middles of the shells.
         curve: (n,) the falling curve there.
+        shells: Their CC1/2.
     """
 
     s: Estimate
@@ -31,6 +32,7 @@ class Limit:
     reaches: str
     at: np.ndarray
     curve: np.ndarray
+    shells: tuple[Estimate, ...]
 
 
 def falling(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -71,7 +73,8 @@ def signal_limit(
     if good.sum() < 3:
         return None
     at = np.asarray(at, float)[good]
-    bounds = np.array([(c.value, c.low, c.high) for c in cc_half])[good]
+    cc_half = [c for c, use in zip(cc_half, good, strict=True) if use]
+    bounds = np.array([(c.value, c.low, c.high) for c in cc_half])
     z, low, high = np.arctanh(np.clip(bounds, -0.999999, 0.999999)).T
     error = np.maximum((high - low) / 2, 1e-6)
     level = np.arctanh(threshold)
@@ -88,7 +91,7 @@ def signal_limit(
         float(low) if np.isfinite(low) else np.nan,
         float(high) if np.isfinite(high) else np.nan,
     )
-    return Limit(s, threshold, reaches, at, np.tanh(curve))
+    return Limit(s, threshold, reaches, at, np.tanh(curve), tuple(cc_half))
 
 
 def _crossing(at: np.ndarray, curve: np.ndarray, level: float) -> float:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 import time
 from collections.abc import Sequence
 
-from diffuse_core import inputs, orchestrator
+from diffuse_core import inputs, merge_stage, orchestrator
 from diffuse_core.command_line.common import Options, processes, progress_bar
-from diffuse_core.io.files import write_map, write_merged
-from diffuse_core.report.summary import integration_table, merging_figures, shell_table
+from diffuse_core.errors import ConfigError
+from diffuse_core.io.files import read_merged, write_map
+from diffuse_core.merge import Merged
+from diffuse_core.report.figures import merging_figures
+from diffuse_core.report.summary import integration_table, shell_table
 from diffuse_core.run import make_spec
 from diffuse_core.volume import expand
 
@@ -37,23 +41,48 @@ def run_integration(options: Options) -> tuple[dict, dict]:
     return figures, spec.provenance
 
 
-def run_merging(options: Options, folders: Sequence[str]) -> tuple[dict, dict]:
-    """Observations to merged table, map and pictures; the figures and provenance."""
+def run_merging(options: Options, names: Sequence[str]) -> tuple[dict, dict]:
+    """Observations to merged table, map and pictures; the figures and provenance.
+
+    Args:
+        options: The command line.
+        names: Folders of observations, or merged tables to combine.
+    """
     params = options.params
-    merged, operators, provenance = orchestrator.merge_folders(folders, params)
-    provenance = {**provenance, "phil_merging": options.working.as_str()}
-    figures = merging_figures(merged, operators)
+    processes(params)
+    serial = params.parallel.engine == "serial"
+    with tempfile.TemporaryDirectory(prefix=".diffuse_merged_", dir=".") as folder:
+        path = params.output.merged or f"{folder}/merged.nxs"
+        with progress_bar("Merging", "row") as progress:
+            done = merge_stage.merge(
+                names,
+                params.merging,
+                path,
+                nproc=1 if serial else params.parallel.nproc,
+                notes={"phil_merging": options.working.as_str()},
+                progress=progress,
+            )
+        merged = read_merged(path)
+    figures = merging_figures(merged, done.symmetry.operators)
+    figures["outliers"] = done.outliers
     logger.info("\n%s", shell_table(figures))
     if params.output.merged:
-        write_merged(params.output.merged, merged, provenance)
         logger.info("Merged table: %s", params.output.merged)
     if params.output.map:
-        volume = expand(merged, operators)
-        write_map(params.output.map, volume, provenance)
-        logger.info("Map: %s", params.output.map)
-        if params.output.pictures:
-            from diffuse_core.report.pictures import write_sections
+        _write_map(params, merged, done)
+    return figures, done.provenance
 
-            pictures = write_sections(volume, params.output.pictures)
-            logger.info("Pictures: %s", ", ".join(str(p) for p in pictures))
-    return figures, provenance
+
+def _write_map(params, merged: Merged, done: merge_stage.Merging) -> None:
+    try:
+        volume = expand(merged, done.symmetry.operators, params.merging.map_d_min)
+    except ConfigError as error:
+        logger.warning("There is no map. %s", error)
+        return
+    write_map(params.output.map, volume, done.provenance)
+    logger.info("Map: %s", params.output.map)
+    if params.output.pictures:
+        from diffuse_core.report.pictures import write_sections
+
+        pictures = write_sections(volume, params.output.pictures)
+        logger.info("Pictures: %s", ", ".join(str(p) for p in pictures))

@@ -1,19 +1,20 @@
-"""The figures of a run and the tables that show them."""
+"""The tables of a run for people, made of the figures that go into the JSON file."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
-
 from dials.util import tabulate
 
-from diffuse_core.merge import Merged
-from diffuse_core.statistics import shell_edges, shell_numbers
+from diffuse_core.half_sets import MEANINGS
+from diffuse_core.report.figures import NAMES
 
 
 def integration_table(figures: dict) -> str:
     """What was integrated, as text."""
+    return tabulate(integration_rows(figures))
+
+
+def integration_rows(figures: dict) -> list[list[str]]:
+    """What was integrated: names and figures."""
     used, pixels = figures["used"], figures["pixels"]
     seconds = figures["seconds"]
     images = figures["images"] - figures["reused"]
@@ -29,118 +30,133 @@ def integration_table(figures: dict) -> str:
     ]
     if images:
         rows.append(["images/s", f"{images / seconds:.2f}"])
-    return tabulate(rows)
+        rows.append(["MB/s read", f"{figures['read'] / seconds / 1e6:.3g}"])
+    return rows
 
 
-def merging_figures(
-    merged: Merged, operators: Sequence[np.ndarray] | None, n_shells: int = 10
-) -> dict:
-    """Figures of a merged table, overall and in shells of equal volume.
+def subset_shown(figures: dict) -> str:
+    """Whether tables show agreement "between" lattice points or of "all" voxels."""
+    between = figures["overall"]["halves"]["between"].values()
+    return "between" if any(h["voxels"] for h in between) else "all"
 
-    Completeness is the part of a shell's volume that was measured: voxels, with all
-    that are equivalent to them, times the volume of one.
 
-    Args:
-        merged: The table.
-        operators: (3, 3) integer Laue operators that were averaged over, or None.
-        n_shells: Resolution shells.
-    """
-    s = merged.grid.s_norm(merged.index, merged.unit_cell)
-    edges = shell_edges(s.min(), s.max(), n_shells)
-    shell = shell_numbers(s, edges)
-    volumes = voxel_volume(merged) * equivalents(merged.index, operators)
+def shell_rows(figures: dict) -> list[list[str]]:
+    """The table by shell, header first, the last row all shells together."""
+    subset = subset_shown(figures)
     rows = [
-        _figures_of(merged, volumes, shell == i, edges[i], edges[i + 1])
-        for i in range(n_shells)
+        [
+            "d_max",
+            "d_min",
+            "voxels",
+            "compl. %",
+            "mult.",
+            "cts/obs.",
+            "<I>",
+            "<I/sigma>",
+            "chi2",
+            "CC1/2",
+            "CC1/2 an.",
+            "+-",
+            "CC* an.",
+            "R-split",
+        ]
     ]
-    everything = np.ones(len(merged), bool)
-    return {
-        "symmetry": merged.symmetry,
-        "space_group": merged.space_group,
-        "unit_cell": merged.unit_cell,
-        "grid": merged.grid.to_dict(),
-        "overall": _figures_of(merged, volumes, everything, edges[0], edges[-1]),
-        "shells": rows,
-    }
+    for shell in [*figures["shells"], figures["overall"]]:
+        if not shell["voxels"]:
+            continue
+        halves = shell["halves"][subset].get("random", {})
+        anisotropic = halves.get("cc_half_anisotropic_bounds") or [None, None]
+        error = None
+        if None not in anisotropic:
+            error = 0.5 * (anisotropic[1] - anisotropic[0])
+        completeness = shell["completeness"]
+        rows.append(
+            [
+                text(shell["d_max"], ".2f", "inf"),
+                text(shell["d_min"], ".2f"),
+                str(shell["voxels"]),
+                text(None if completeness is None else 100 * completeness, ".1f"),
+                text(shell["multiplicity"], ".1f"),
+                text(shell["counts_per_observation"], ".2f"),
+                text(shell["mean_intensity"], ".4g"),
+                text(shell["mean_i_over_sigma"], ".1f"),
+                text(shell["reduced_chi_squared"], ".3f"),
+                text(halves.get("cc_half"), ".3f"),
+                text(halves.get("cc_half_anisotropic"), ".3f"),
+                text(error, ".3f"),
+                text(halves.get("cc_star_anisotropic"), ".3f"),
+                text(halves.get("r_split"), ".3f"),
+            ]
+        )
+    return rows
 
 
-def equivalents(
-    index: np.ndarray, operators: Sequence[np.ndarray] | None
-) -> np.ndarray:
-    """(n,) float64: how many voxels are equivalent to each of (n, 3) voxel indices."""
-    if operators is None:
-        return np.ones(len(index))
-    same = np.zeros(len(index))
-    for operator in operators:
-        same += (index @ operator == index).all(axis=1)
-    return len(operators) / same
+def half_rows(figures: dict) -> list[list[str]]:
+    """Agreement overall for each kind of halves, header first."""
+    rows = [
+        ["halves", "voxels", "", "CC1/2", "CC1/2 an.", "68 %", "CC* an.", "R-split"]
+    ]
+    for subset, name in NAMES.items():
+        for kind, halves in figures["overall"]["halves"][subset].items():
+            bounds = halves["cc_half_anisotropic_bounds"]
+            rows.append(
+                [
+                    MEANINGS[kind],
+                    str(halves["voxels"]),
+                    name,
+                    text(halves["cc_half"], ".4f"),
+                    text(halves["cc_half_anisotropic"], ".4f"),
+                    " to ".join(text(b, ".4f") for b in bounds),
+                    text(halves["cc_star_anisotropic"], ".4f"),
+                    text(halves["r_split"], ".4f"),
+                ]
+            )
+    return rows
 
 
-def _figures_of(
-    merged: Merged, volumes: np.ndarray, rows: np.ndarray, s_low: float, s_high: float
-) -> dict:
-    n = int(rows.sum())
-    shell_volume = 4.0 / 3.0 * np.pi * (s_high**3 - s_low**3)
-    observations = int(merged.observations[rows].sum())
-    figures = {
-        "d_max": 1.0 / s_low if s_low > 0 else None,
-        "d_min": 1.0 / s_high,
-        "voxels": n,
-        "completeness": float(volumes[rows].sum() / shell_volume),
-        "observations": observations,
-        "pixels": float(merged.pixels[rows].sum()),
-        "counts": float(merged.counts[rows].sum()),
-    }
-    if n:
-        i, sigma = merged.intensity[rows], merged.sigma[rows]
-        figures["multiplicity"] = observations / n
-        figures["counts_per_observation"] = figures["counts"] / observations
-        figures["mean_intensity"] = float(i.mean())
-        figures["mean_sigma"] = float(sigma.mean())
-        figures["mean_i_over_sigma"] = float((i / sigma).mean())
-    return figures
+def sentences(figures: dict) -> list[str]:
+    """The resolution of the signal, and what the scatter says of the errors."""
+    said = []
+    limit = figures["signal_limit"]
+    if limit is not None:
+        what = f"CC1/2 of the anisotropic part {{}} {limit['threshold']:g}"
+        if limit["reaches"] == "crossing":
+            low, high = (text(b, ".2f", "?") for b in limit["d_bounds"])
+            said.append(
+                what.format("falls below")
+                + f" at {limit['d']:.2f} A (68 %: {low} to {high} A)."
+            )
+        elif limit["reaches"] == "edge":
+            said.append(what.format("stays above") + " to the edge of the data.")
+        else:
+            said.append(what.format("is nowhere above") + ".")
+    model = figures["error_model"]
+    if model is not None:
+        said.append(model["reason"])
+        if model["sigma_scale"] is not None:
+            low, high = (text(b, ".3f", "?") for b in model["sigma_scale_bounds"])
+            said.append(
+                f"Symmetry mates scatter by {model['sigma_scale']:.3f} ({low} to "
+                f"{high}) of their sigmas."
+            )
+    return said
 
 
-def voxel_volume(merged: Merged) -> float:
-    """Volume of a voxel (1/A^3)."""
-    grid = merged.grid
-    edges = grid.cartesian(np.eye(3, dtype=int), merged.unit_cell)
-    return abs(float(np.linalg.det(edges)))
+def text(value: float | None, form: str, nothing: str = "-") -> str:
+    """A formatted number, or what stands for none."""
+    return nothing if value is None else format(value, form)
 
 
 def shell_table(figures: dict) -> str:
     """The figures of a merge as text."""
-    header = [
-        "d_max",
-        "d_min",
-        "voxels",
-        "compl. %",
-        "mult.",
-        "counts/obs.",
-        "<I>",
-        "<sigma>",
-        "<I/sigma>",
-    ]
-    rows = []
-    for shell in [*figures["shells"], figures["overall"]]:
-        if not shell["voxels"]:
-            continue
-        d_max = f"{shell['d_max']:.2f}" if shell["d_max"] else "inf"
-        rows.append(
-            [
-                d_max,
-                f"{shell['d_min']:.2f}",
-                shell["voxels"],
-                f"{100 * shell['completeness']:.1f}",
-                f"{shell['multiplicity']:.1f}",
-                f"{shell['counts_per_observation']:.2f}",
-                f"{shell['mean_intensity']:.4g}",
-                f"{shell['mean_sigma']:.3g}",
-                f"{shell['mean_i_over_sigma']:.1f}",
-            ]
-        )
-    return (
+    header, *rows = shell_rows(figures)
+    said = [
         f"Merged in {figures['symmetry']} symmetry, space group "
-        f"{figures['space_group']} (intensities in counts/s/sr)\n"
-        + tabulate(rows, headers=header)
-    )
+        f"{figures['space_group']} (intensities in counts/s/sr; random halves, "
+        f"{NAMES[subset_shown(figures)]}; an.: anisotropic part)",
+        tabulate(rows, headers=header, disable_numparse=True),
+    ]
+    header, *rows = half_rows(figures)
+    if rows:
+        said.append(tabulate(rows, headers=header, disable_numparse=True))
+    return "\n".join([*said, *sentences(figures)])

@@ -1,0 +1,126 @@
+"""The fitted scales: what each component is, as a table and as curves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from diffuse_core.report.plots import COLOURS, layout
+from diffuse_core.report_item import ReportItem
+from diffuse_core.scale_model import FittedComponent, ScaleModel
+
+POINTS = 200
+MOST_CURVES = 20
+SYMBOLS = {"crystal": "B", "path": "G", "offset": "C (counts/s/sr)"}
+MEANINGS = {
+    "crystal": "B scales the crystal's own scattering (volume, flux, decay).",
+    "path": "G scales everything that passes this path (absorption, detector).",
+    "offset": "C is added to the intensity, with no lattice.",
+}
+UNITS = {"phi": "rotation angle (&#176;)", "s": "|s| = 1/d (1/&#8491;)"}
+
+
+def scaling_items(model: ScaleModel | None) -> Iterator[ReportItem]:
+    """A table of the components, and a plot of each that depends on angle, |s| or the
+    experiment alone, or on angle and |s|."""
+    if model is None:
+        return
+    rows = [["component", "role", "depends on", "experiments", "parameters", "size"]]
+    for c in model.components:
+        rows.append(
+            [
+                c.name,
+                c.role,
+                ", ".join(c.columns),
+                str(len(c.used)),
+                str(len(c.parameters)),
+                f"{c.smoothness:.3g}",
+            ]
+        )
+    yield ReportItem("Scaling: components", "table", rows)
+    if model.gauge:
+        yield ReportItem("Scaling: conventions", "text", "\n".join(model.gauge))
+    for c in model.components:
+        plot = _plot(c, model)
+        if plot is not None:
+            yield ReportItem(f"Scaling: {c.name}", "plot", plot)
+
+
+def _plot(c: FittedComponent, model: ScaleModel) -> dict | None:
+    columns = set(c.columns) - {"source"}
+    if not c.used:
+        return None
+    if not columns:
+        return _by_experiment(c)
+    if columns == {"phi"} or columns == {"s"}:
+        return _curves(c, model, columns.pop())
+    if columns == {"phi", "s"}:
+        return _surface(c, model)
+    return None
+
+
+def _by_experiment(c: FittedComponent) -> dict:
+    values = c.value({"source": np.array(c.used)})
+    line = {
+        "x": list(c.used),
+        "y": values.tolist(),
+        "mode": "markers",
+        "marker": {"color": COLOURS[0]},
+        "name": c.name,
+    }
+    return {
+        "data": [line],
+        "layout": layout("experiment", SYMBOLS[c.role], showlegend=False),
+        "help": MEANINGS[c.role],
+    }
+
+
+def _curves(c: FittedComponent, model: ScaleModel, column: str) -> dict:
+    data = []
+    for number, source in enumerate(c.used[:MOST_CURVES]):
+        x = np.linspace(*_range(model, column, source), POINTS)
+        values = c.value({"source": np.full(POINTS, source), column: x})
+        data.append(
+            {
+                "x": x.tolist(),
+                "y": values.tolist(),
+                "mode": "lines",
+                "line": {"color": COLOURS[number % len(COLOURS)]},
+                "name": f"experiment {source}",
+            }
+        )
+    return {
+        "data": data,
+        "layout": layout(UNITS[column], SYMBOLS[c.role]),
+        "help": MEANINGS[c.role],
+    }
+
+
+def _surface(c: FittedComponent, model: ScaleModel) -> dict:
+    source = c.used[0]
+    n = POINTS // 4
+    s = np.linspace(*_range(model, "s", source), n)
+    phi = np.linspace(*_range(model, "phi", source), n)
+    grid_s, grid_phi = np.meshgrid(s, phi, indexing="ij")
+    points = {"source": np.full(n * n, source), "s": grid_s.ravel()}
+    values = c.value({**points, "phi": grid_phi.ravel()}).reshape(n, n)
+    surface = {
+        "type": "heatmap",
+        "x": phi.tolist(),
+        "y": s.tolist(),
+        "z": values.tolist(),
+        "colorscale": "Viridis",
+        "colorbar": {"title": {"text": SYMBOLS[c.role]}},
+    }
+    return {
+        "data": [surface],
+        "layout": layout(UNITS["phi"], UNITS["s"]),
+        "help": f"Experiment {source}. {MEANINGS[c.role]}",
+    }
+
+
+def _range(model: ScaleModel, column: str, source: int) -> tuple[float, float]:
+    if column == "phi":
+        return model.sources[source].phi
+    return float(model.expected.s[0]), float(model.expected.s[-1])
