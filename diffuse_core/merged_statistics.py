@@ -8,17 +8,18 @@ import numpy as np
 
 from diffuse_core.completeness import shells_of, unique_voxels
 from diffuse_core.error_model import Spread
+from diffuse_core.grid import Grid
 from diffuse_core.merge import Merged
 from diffuse_core.shell_statistics import Statistics, Voxels, statistics
 
 SHELLS = 10
 
 
-def at_lattice_points(merged: Merged) -> np.ndarray:
-    """(n,) bool: the voxel is centred on a lattice point of reciprocal space."""
-    if merged.grid.frame != "hkl":
-        return np.zeros(len(merged), bool)
-    centres = merged.grid.centres(merged.index)
+def at_lattice_points(grid: Grid, index: np.ndarray) -> np.ndarray:
+    """(n,) bool: the voxel (n, 3) is centred on a lattice point of reciprocal space."""
+    if grid.frame != "hkl":
+        return np.zeros(len(index), bool)
+    centres = grid.centres(index)
     return (np.abs(centres - np.rint(centres)) < 1e-6).all(axis=1)
 
 
@@ -36,7 +37,7 @@ def voxels_of(merged: Merged) -> Voxels:
         )
     return Voxels(
         merged.grid.s_norm(merged.index, merged.unit_cell),
-        at_lattice_points(merged),
+        at_lattice_points(merged.grid, merged.index),
         merged.intensity,
         merged.sigma,
         merged.observations,

@@ -31,6 +31,7 @@ LAYERS = {
     "faults": 1,
     "geometry": 1,
     "grid": 1,
+    "group_effects": 1,
     "half_sets": 1,
     "integrate": 1,
     "kernels": 1,
