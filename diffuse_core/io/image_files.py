@@ -8,13 +8,16 @@ import os
 import h5py
 
 
+HDF5 = (".h5", ".hdf5", ".hdf", ".nxs", ".cxi")
+
+
 def files_of(path: str) -> tuple[str, ...]:
     """A file of images and, for HDF5, the files with data that it links to.
 
     Args:
         path: As the image set names it.
     """
-    if not os.path.isfile(path) or not h5py.is_hdf5(path):
+    if not path.endswith(HDF5) or not os.path.isfile(path) or not h5py.is_hdf5(path):
         return (path,)
     status = os.stat(path)
     return (path, *_linked(path, status.st_mtime_ns, status.st_size))

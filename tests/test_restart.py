@@ -1,0 +1,316 @@
+"""Runs that are killed, and engines that differ, end with the same bits."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from diffuse_core.command_line import diffuse_integrate, diffuse_merge
+from diffuse_core.errors import InputError
+from diffuse_core.io.files import read_map, read_merged
+from diffuse_core.io.image_files import bytes_per_image, files_of
+from diffuse_core.observations import DTYPES, block_files, read_observations
+from diffuse_core.simulate import recipe, run_simulation
+
+SERIAL = "parallel.engine=serial"
+N_IMAGES = 40
+MOMENTS = 10
+DRIVER = """
+# Starts a run in a process group of its own, again and again, and kills the group.
+import json, os, random, signal, sys, time
+from pathlib import Path
+from diffuse_core.command_line import diffuse_integrate
+
+def attempt(arguments, log):
+    os.setsid()
+    for stream in (1, 2):
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+    try:
+        diffuse_integrate.run(arguments)
+    except BaseException as error:
+        print("failed:", repr(error), flush=True)
+        os._exit(1)
+    os._exit(0)
+
+def main(moments, seed, log, *arguments):
+    chance = random.Random(int(seed))
+    folder = Path("diffuse_observations")
+    for number in range(int(moments)):
+        engine = ["parallel.engine=serial", "parallel.nproc=2"][number % 3 == 2]
+        before = set(folder.glob("block_*"))
+        child = os.fork()
+        if not child:
+            attempt([*arguments, engine], log)
+        wanted = chance.randrange(4)
+        while len(set(folder.glob("block_*")) - before) < wanted:
+            assert os.waitpid(child, os.WNOHANG)[0] == 0, "it ended before its time"
+            time.sleep(0.001)
+        time.sleep(chance.uniform(0, 0.05))
+        if not wanted:
+            time.sleep(chance.uniform(0, 0.5))
+        os.killpg(child, signal.SIGKILL)
+        status = os.waitpid(child, 0)[1]
+        files = sorted(p.name for p in folder.glob("*"))
+        print(json.dumps([engine, os.waitstatus_to_exitcode(status), files]))
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
+"""
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory):
+    """A simulated scan of forty images, each to be a block."""
+    text = f"{recipe('rotation_small')}\nscan.n_images = {N_IMAGES}\n"
+    return run_simulation(text, tmp_path_factory.mktemp("scan"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(scan, tmp_path_factory):
+    """The folder of a serial run."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run_in(folder, diffuse_integrate.run, scan.expt_path, SERIAL)
+    merge_in(folder)
+    return folder
+
+
+def run_in(folder: Path, run, *arguments) -> None:
+    """Runs a command in this process with a folder as the current one."""
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        run([str(a) for a in arguments])
+    finally:
+        os.chdir(before)
+
+
+def merge_in(folder: Path) -> None:
+    run_in(folder, diffuse_merge.run, "diffuse_observations", "output.pictures=None")
+
+
+def figures_of(folder: Path) -> dict:
+    text = (folder / "dials.diffuse_integrate.json").read_text()
+    return json.loads(text)["integration"]
+
+
+def same_block(one: Path, two: Path) -> None:
+    a, b = (read_observations(path).columns for path in (one, two))
+    for column in DTYPES:
+        assert np.array_equal(a[column], b[column]), (one, column)
+
+
+def same_results(folder: Path, reference: Path) -> None:
+    """Observations, sums and map have the same bits."""
+    one, two = (f / "diffuse_observations" for f in (folder, reference))
+    names = sorted(p.name for p in two.iterdir())
+    assert sorted(p.name for p in one.iterdir()) == names
+    for name in names[:-1]:
+        same_block(one / name, two / name)
+    merge_in(folder)
+    merged = [read_merged(f / "diffuse_merged.nxs") for f in (folder, reference)]
+    maps = [read_map(f / "diffuse_map.nxs") for f in (folder, reference)]
+    for name in ("index", "counts", "intensity", "sigma"):
+        assert np.array_equal(*(getattr(m, name) for m in merged)), name
+    for name in ("intensity", "sigma", "multiplicity"):
+        assert np.array_equal(*(getattr(m, name) for m in maps), equal_nan=True), name
+
+
+@pytest.mark.slow
+def test_killed_at_ten_moments_and_restarted(scan, undisturbed, tmp_path):
+    """Whole blocks or none at any moment, and in the end the same bits."""
+    driver = tmp_path / "driver.py"
+    driver.write_text(DRIVER)
+    work = tmp_path / "work"
+    work.mkdir()
+    log = tmp_path / "attempts.log"
+    done = subprocess.run(
+        [sys.executable, driver, str(MOMENTS), "20", log, scan.expt_path],
+        cwd=work,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=300,
+    )
+    said = log.read_text()
+    assert done.returncode == 0, said
+    assert "failed" not in said and "Traceback" not in said, said
+    attempts = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(attempts) == MOMENTS
+    assert {status for _, status, _ in attempts} == {-signal.SIGKILL}
+    blocks = [sum(n.startswith("block") for n in files) for *_, files in attempts]
+    assert blocks == sorted(blocks) and 0 < blocks[-1] < N_IMAGES
+    assert not any("run.json" in files for *_, files in attempts)
+    folder = work / "diffuse_observations"
+    for path in folder.glob("block_*"):
+        same_block(path, undisturbed / "diffuse_observations" / path.name)
+    with pytest.raises(InputError, match="no complete set"):
+        block_files(folder)
+    run_in(work, diffuse_integrate.run, scan.expt_path, SERIAL)
+    assert figures_of(work)["reused"] == blocks[-1]
+    same_results(work, undisturbed)
+
+
+def workers_of(pid: int) -> list[int]:
+    """Processes that multiprocessing spawned for a process, in any generation."""
+    parents, spawned = {}, set()
+    for entry in Path("/proc").iterdir():
+        try:
+            status = (entry / "stat").read_text().rpartition(")")[2].split()
+            line = (entry / "cmdline").read_bytes()
+        except (OSError, ValueError):
+            continue
+        if entry.name.isdigit() and status[0] != "Z":
+            parents[int(entry.name)] = int(status[1])
+            if b"spawn_main" in line:
+                spawned.add(int(entry.name))
+    found = {pid}
+    while more := {c for c, p in parents.items() if p in found} - found:
+        found |= more
+    return sorted(found & spawned)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["processes", "dask"])
+def test_a_worker_killed_during_the_run(scan, undisturbed, tmp_path, engine):
+    if engine == "dask":
+        pytest.importorskip("distributed")
+    command = subprocess.Popen(
+        [
+            Path(sysconfig.get_path("scripts")) / "dials.diffuse_integrate",
+            scan.expt_path,
+            f"parallel.engine={engine}",
+            "parallel.nproc=2",
+        ],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    folder = tmp_path / "diffuse_observations"
+    try:
+        end = time.monotonic() + 120
+        while not list(folder.glob("block_*")):
+            assert command.poll() is None and time.monotonic() < end
+            time.sleep(0.001)
+        victim = random.Random(4).choice(workers_of(command.pid))
+        os.kill(victim, signal.SIGKILL)
+        unfinished = not (folder / "run.json").exists()
+        said = command.communicate(timeout=120)[0]
+    finally:
+        command.kill()
+    assert command.returncode == 0, said
+    assert "Traceback" not in said, said
+    assert unfinished
+    same_results(tmp_path, undisturbed)
+
+
+@pytest.mark.slow
+def test_dask_gives_the_bits_of_a_serial_run(scan, undisturbed, tmp_path, run_command):
+    pytest.importorskip("distributed")
+    run_command(
+        "dials.diffuse_integrate",
+        scan.expt_path,
+        "parallel.engine=dask",
+        "parallel.nproc=2",
+        cwd=tmp_path,
+    )
+    same_results(tmp_path, undisturbed)
+
+
+def test_only_blocks_of_changed_images_are_done_again(tmp_path):
+    text = f"{recipe('rotation_small')}\nscan.n_images = 4\n"
+    scan = run_simulation(text, tmp_path / "scan")
+    run_in(tmp_path, diffuse_integrate.run, scan.expt_path, SERIAL)
+    images = sorted(scan.expt_path.parent.glob("*.cbf"))
+    os.utime(images[2])
+    run_in(tmp_path, diffuse_integrate.run, scan.expt_path, SERIAL)
+    assert figures_of(tmp_path)["reused"] == 3
+    size = images[2].stat().st_size
+    assert figures_of(tmp_path)["read"] == pytest.approx(size, rel=0.01)
+    os.utime(scan.expt_path)
+    run_in(tmp_path, diffuse_integrate.run, scan.expt_path, SERIAL)
+    assert figures_of(tmp_path)["reused"] == 0
+
+
+@pytest.mark.slow
+def test_a_changed_plug_in_is_never_mixed_with_its_past(scan, tmp_path, run_command):
+    plugin = tmp_path / "half_detector.py"
+    text = """
+from diffuse_core.descriptors import ModelPlugin
+from diffuse_core.hookspecs import hookimpl
+from diffuse_core.models import MaskModel
+
+class Half(MaskModel):
+    @classmethod
+    def from_params(cls, params, run):
+        return cls()
+
+    def panel_mask(self, geometry):
+        return geometry.two_theta > 5
+
+@hookimpl
+def diffuse_mask_models():
+    return [ModelPlugin("half_detector", Half, "Leaves out the middle.")]
+"""
+    counts = []
+    for limit in ("> 5", "> 5", "> 8"):
+        plugin.write_text(text.replace("> 5", limit))
+        run_command(
+            "dials.diffuse_integrate",
+            scan.expt_path,
+            "input.image_range=1,2",
+            "mask.models=default+half_detector",
+            SERIAL,
+            cwd=tmp_path,
+            env={"DIALS_DIFFUSE_PLUGINS": str(plugin)},
+        )
+        figures = figures_of(tmp_path)
+        counts.append((figures["reused"], figures["used"]))
+    assert counts[0][1] == counts[1][1] > counts[2][1]
+    assert [reused for reused, _ in counts] == [0, 2, 0]
+
+
+def test_files_with_data_count_as_images(tmp_path):
+    """An Eiger's master file links to its data; both make the size of an image."""
+    for number in (1, 2):
+        with h5py.File(tmp_path / f"data_{number}.h5", "w") as h5:
+            h5["data"] = np.arange(1000 * number)
+    with h5py.File(tmp_path / "virtual.h5", "w") as h5:
+        layout = h5py.VirtualLayout((2000,), int)
+        layout[:] = h5py.VirtualSource(str(tmp_path / "data_2.h5"), "data", (2000,))
+        h5.create_virtual_dataset("data", layout)
+    master = tmp_path / "master.h5"
+    with h5py.File(master, "w") as h5:
+        h5["entry/data/data_000001"] = h5py.ExternalLink("data_1.h5", "data")
+        h5["entry/data/data_000002"] = h5py.ExternalLink("missing.h5", "data")
+        h5["entry/self"] = h5py.SoftLink("/entry/data")
+    names = [Path(name).name for name in files_of(str(master))]
+    assert names == ["master.h5", "data_1.h5"]
+    names = [Path(name).name for name in files_of(str(tmp_path / "virtual.h5"))]
+    assert names == ["virtual.h5", "data_2.h5"]
+
+    class Images:
+        def reader(self):
+            return self
+
+        def paths(self):
+            return [str(master)]
+
+        def __len__(self):
+            return 10
+
+    class Experiment:
+        imageset = Images()
+
+    sizes = [(tmp_path / n).stat().st_size for n in ("master.h5", "data_1.h5")]
+    assert bytes_per_image(Experiment()) == pytest.approx(sum(sizes) / 10)
