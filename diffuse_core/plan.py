@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from diffuse_core import boundary
@@ -22,6 +22,10 @@ logger = logging.getLogger("dials.diffuse")
 
 SINGLY = 16
 """Images before a block that are looked at one by one, see `ImageSource.earlier`."""
+
+
+KEPT = 256 * 2**20
+"""Bytes of images that a worker keeps where several crystals share them."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,38 @@ def _ranges(experiments) -> str:
     return ", ".join(f"{a}-{b}" for a, b in sorted(found))
 
 
+class KeptImages:
+    """The images of the block that was read last, for other crystals on them.
+
+    Args:
+        limit: Bytes of raw values to keep; what is beyond is read again.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._key: tuple | None = None
+        self._images: dict[int, tuple] = {}
+        self._size = 0
+
+    def of_block(self, block: Block, images: int, read: Callable) -> Callable:
+        """`read` for a block of this set of images, which remembers its results."""
+        key = (images, block.start, block.stop)
+        if key != self._key:
+            self._key, self._images, self._size = key, {}, 0
+
+        def remembered(index: int) -> tuple:
+            if index in self._images:
+                return self._images[index]
+            result = read(index)
+            size = sum(panel.nbytes for panel in result[0])
+            if self._size + size <= self.limit:
+                self._images[index] = result
+                self._size += size
+            return result
+
+        return remembered
+
+
 class ImageSource:
     """Images of a run with their orientations and, when asked, their pixels.
 
@@ -155,6 +191,7 @@ class ImageSource:
             for number in group
         }
         self._reader: tuple[int, boundary.ImageReader] | None = None
+        self._kept = KeptImages(KEPT)
 
     def image(self, number: int, index: int) -> Image:
         """One image without its pixels."""
@@ -175,6 +212,8 @@ class ImageSource:
     def exposures(self, block: Block) -> Iterator[Exposure]:
         """The images of a block, read one after the other."""
         read = self._reader_of(block.experiment)
+        if len(self._groups[block.experiment]) > 1:
+            read = self._kept.of_block(block, self._groups[block.experiment][0], read)
         for index in range(block.start, block.stop):
             counts, usable = read(index)
             image = self.image(block.experiment, index)

@@ -16,6 +16,9 @@ import h5py
 import numpy as np
 import pytest
 
+from dxtbx.model.experiment_list import ExperimentListFactory
+
+from diffuse_core import boundary, plan
 from diffuse_core.command_line import diffuse_integrate, diffuse_merge
 from diffuse_core.errors import InputError
 from diffuse_core.io.files import read_map, read_merged
@@ -314,3 +317,37 @@ def test_files_with_data_count_as_images(tmp_path):
 
     sizes = [(tmp_path / n).stat().st_size for n in ("master.h5", "data_1.h5")]
     assert bytes_per_image(Experiment()) == pytest.approx(sum(sizes) / 10)
+
+
+def test_images_that_crystals_share_are_read_once(tmp_path, monkeypatch):
+    """And give the observations that each crystal gets when they are read again."""
+    text = f"{recipe('rotation_small')}\nscan.n_images = 6\n"
+    scan = run_simulation(text, tmp_path / "scan")
+    experiments = ExperimentListFactory.from_json_file(str(scan.expt_path), False)
+    second = ExperimentListFactory.from_json_file(str(scan.expt_path), False)[0]
+    second.identifier = "second"
+    second.crystal.rotate_around_origin((0.0, 1.0, 0.0), 40.0, deg=True)
+    second.imageset = experiments[0].imageset
+    experiments.append(second)
+    experiments.as_file(str(tmp_path / "two.expt"))
+    read = []
+    original = boundary.ImageReader.__call__
+
+    def counted(self, index):
+        read.append(index)
+        return original(self, index)
+
+    monkeypatch.setattr(boundary.ImageReader, "__call__", counted)
+    expected = {}
+    for name, limit in (("once", plan.KEPT), ("some", 600_000), ("twice", 0)):
+        (tmp_path / name).mkdir()
+        monkeypatch.setattr(plan, "KEPT", limit)
+        arguments = (tmp_path / "two.expt", SERIAL, "block.width=3")
+        run_in(tmp_path / name, diffuse_integrate.run, *arguments)
+        expected[name] = sorted(read)
+        read.clear()
+        for path in (tmp_path / name / "diffuse_observations").glob("block_*"):
+            same_block(path, tmp_path / "once" / "diffuse_observations" / path.name)
+    assert expected["once"] == list(range(6))
+    assert expected["twice"] == sorted([*range(6), *range(6)])
+    assert expected["some"] == sorted([*range(6), 2, 5])
