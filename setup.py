@@ -75,6 +75,7 @@ setup(
         "matplotlib",
         "numba",
         "numpy",
+        "plotly",
         "pluggy>=1.2",
         "scipy",
         "tqdm",

@@ -61,6 +61,7 @@ def test_whole_chain_leaves_all_outputs(reduced):
         "diffuse_map.nxs",
         "diffuse_pictures",
         "dials.diffuse.json",
+        "dials.diffuse.html",
         "dials.diffuse.phil",
         "dials.diffuse.log",
     }

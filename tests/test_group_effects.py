@@ -21,7 +21,7 @@ BLOCKS = 8
 
 
 def observations(rng, wrong):
-    """Rows of 3 sweeps of 8 blocks, every voxel in 12; errors `wrong(source, block)`."""
+    """Rows of 3 sweeps of 8 blocks, 12 a voxel, with errors `wrong(source, block)`."""
     axis = np.arange(0, 13)
     index = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
     key = keys_of(index)

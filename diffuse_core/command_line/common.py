@@ -111,7 +111,7 @@ def parse(
         config.parse(
             "".join(
                 f"output.{kind} = {name}.{kind}\n"
-                for kind in ("phil", "log", "json")
+                for kind in ("phil", "log", "json", "html")
                 if kind in keep
             )
         )

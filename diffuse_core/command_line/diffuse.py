@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from diffuse_core import config
 from diffuse_core.command_line import common, stages
+from diffuse_core.command_line.finish import finish
 
 NAME = "dials.diffuse"
 
@@ -31,7 +32,7 @@ def run(args=None) -> None:
         "refined.expt [integrated.refl] [recipe.phil] [name=value ...]",
         __doc__,
         ("input", "block", "merging", "parallel"),
-        ("observations", "merged", "map", "pictures", "json"),
+        ("observations", "merged", "map", "pictures", "json", "html"),
         config.INTEGRATE_KINDS,
     )
     figures = {}
@@ -39,9 +40,7 @@ def run(args=None) -> None:
     figures["merging"], figures["provenance"] = stages.run_merging(
         options, [options.params.output.observations]
     )
-    sections = options.registry.report_sections(figures)
-    figures["sections"] = [vars(item) for item in sections]
-    common.write_json(options.params.output.json, figures)
+    finish(options, NAME, figures)
 
 
 if __name__ == "__main__":

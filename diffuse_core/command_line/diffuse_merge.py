@@ -12,6 +12,7 @@ Examples::
 from __future__ import annotations
 
 from diffuse_core.command_line import common, stages
+from diffuse_core.command_line.finish import finish
 
 NAME = "dials.diffuse_merge"
 
@@ -25,13 +26,13 @@ def run(args=None) -> None:
         "diffuse_observations [more folders] [recipe.phil] [name=value ...]",
         __doc__,
         ("merging",),
-        ("merged", "map", "pictures", "json"),
+        ("merged", "map", "pictures", "json", "html"),
     )
     figures = {}
     figures["merging"], figures["provenance"] = stages.run_merging(
         options, options.files
     )
-    common.write_json(options.params.output.json, figures)
+    finish(options, NAME, figures)
 
 
 if __name__ == "__main__":

@@ -69,20 +69,23 @@ def run_merging(options: Options, names: Sequence[str]) -> tuple[dict, dict]:
     if params.output.merged:
         logger.info("Merged table: %s", params.output.merged)
     if params.output.map:
-        _write_map(params, merged, done)
+        figures["pictures"] = _write_map(params, merged, done)
     return figures, done.provenance
 
 
-def _write_map(params, merged: Merged, done: merge_stage.Merging) -> None:
+def _write_map(params, merged: Merged, done: merge_stage.Merging) -> list[str]:
+    """Writes the map and its pictures; the paths of the latter."""
     try:
         volume = expand(merged, done.symmetry.operators, params.merging.map_d_min)
     except ConfigError as error:
         logger.warning("There is no map. %s", error)
-        return
+        return []
     write_map(params.output.map, volume, done.provenance)
     logger.info("Map: %s", params.output.map)
-    if params.output.pictures:
-        from diffuse_core.report.pictures import write_sections
+    if not params.output.pictures:
+        return []
+    from diffuse_core.report.pictures import write_sections
 
-        pictures = write_sections(volume, params.output.pictures)
-        logger.info("Pictures: %s", ", ".join(str(p) for p in pictures))
+    pictures = [str(p) for p in write_sections(volume, params.output.pictures)]
+    logger.info("Pictures: %s", ", ".join(pictures))
+    return pictures
