@@ -85,6 +85,8 @@ def parse(
     sections: tuple[str, ...],
     outputs: tuple[str, ...],
     kinds: tuple[str, ...] = (),
+    more: Callable[[Sequence[str]], Any] | None = None,
+    exists: Callable[[str], bool] = os.path.exists,
 ) -> Options:
     """Reads the command line, starts the log, writes the working PHIL.
 
@@ -96,6 +98,8 @@ def parse(
         sections: Scopes of master.phil that the command reads.
         outputs: Parameters of `output` that the command reads; phil and log always.
         kinds: Kinds of models that the command selects.
+        more: Given the arguments, a scope of further parameters.
+        exists: Whether an argument names something that is there.
 
     Raises:
         Sorry: A parameter is unknown or has a wrong value.
@@ -116,10 +120,12 @@ def parse(
             )
         )
     )
+    given = list(sys.argv[1:] if args is None else args)
+    if more is not None:
+        scope.adopt_scope(more(given))
     parser = ArgumentParser(
         usage=f"{name} [options] {usage}", phil=scope, epilog=help_text
     )
-    given = list(sys.argv[1:] if args is None else args)
     try:
         params, options, files = parser.parse_args(
             given, show_diff_phil=False, return_unhandled=True
@@ -129,7 +135,7 @@ def parse(
         raise Sorry(text) from None
     except RuntimeError as error:
         raise Sorry(" ".join(str(error).split())) from error
-    _check_arguments(files)
+    _check_arguments(files, exists)
     if not files:
         parser.print_help()
         raise SystemExit(0)
@@ -147,15 +153,15 @@ def parse(
     return Options(params, working, files, registry)
 
 
-def _check_arguments(files: Sequence[str]) -> None:
+def _check_arguments(files: Sequence[str], exists: Callable[[str], bool]) -> None:
     for name in files:
         if name.startswith("-"):
             raise Sorry(f"There is no option {name}; see -h.")
         if name.endswith("="):
             raise Sorry(f"The parameter {name[:-1]} has no value; {name}None is empty.")
-        if "=" in name and not os.path.exists(name):
+        if "=" in name and not exists(name):
             raise Sorry(f"There is no parameter {name.split('=')[0]}; see -c -e2.")
-        if not os.path.exists(name):
+        if not exists(name):
             raise Sorry(f"The file {name} does not exist.")
 
 

@@ -1,10 +1,15 @@
 """Diffuse scattering map from diffraction images: the whole chain.
 
-Integrates the pixels between and under the Bragg peaks of images that DIALS has
-indexed and refined, merges them over the Laue group and writes a 3-D map. Any number
-of .expt files, scans and stills, single and multi-panel detectors.
+Integrates the pixels between and under the Bragg peaks, merges them over the Laue group
+and writes a 3-D map. Starts from raw images (files, a NeXus master, a folder, a
+template), which programs of DIALS index and refine first, or from any number of .expt
+files. Scans and stills, single and multi-panel detectors.
 
 Examples::
+
+  dials.diffuse image_*.cbf crystal.space_group=P212121
+
+  dials.diffuse image_####.cbf dials.find_spots.spotfinder.filter.d_min=2
 
   dials.diffuse refined.expt
 
@@ -16,9 +21,12 @@ Examples::
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from diffuse_core import config
 from diffuse_core.command_line import common, stages
 from diffuse_core.command_line.finish import finish
+from diffuse_core.raw_images import chain, phil, sources
 
 NAME = "dials.diffuse"
 
@@ -29,12 +37,17 @@ def run(args=None) -> None:
     options = common.parse(
         args,
         NAME,
-        "refined.expt [integrated.refl] [recipe.phil] [name=value ...]",
+        "images | refined.expt [integrated.refl] [recipe.phil] [name=value ...]",
         __doc__,
-        ("input", "block", "merging", "parallel"),
-        ("observations", "merged", "map", "pictures", "json", "html"),
+        ("mode", "crystal", "input", "block", "merging", "parallel"),
+        ("dials", "observations", "merged", "map", "pictures", "json", "html"),
         config.INTEGRATE_KINDS,
+        more=phil.program_scopes,
+        exists=sources.exists,
     )
+    common.processes(options.params)
+    files = chain.models_of(options.files, options.params, options.working)
+    options = replace(options, files=files)
     figures = {}
     figures["integration"], _ = stages.run_integration(options)
     figures["merging"], figures["provenance"] = stages.run_merging(

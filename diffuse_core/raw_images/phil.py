@@ -1,0 +1,104 @@
+"""Parameters of the programs of DIALS below `dials.PROGRAM`, loaded when needed.
+
+Importing a program takes seconds: only those whose parameters the user names are.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from iotbx.phil import parse
+from libtbx.phil import scope
+from libtbx.phil.tokenizer import word
+
+from diffuse_core.raw_images import programs
+
+EXPERT_LEVEL = 2
+_PHIL_FILES = (".phil", ".param", ".params", ".eff", ".def")
+_SHOW_ALL = re.compile(r"^(-e|--expert[-_]level=?)\s*(\d*)$")
+
+
+def named_programs(arguments: Sequence[str]) -> list[str]:
+    """The programs whose parameters the arguments of a command may name.
+
+    All of them where the user asks to see parameters of the experts' level.
+    """
+    text = []
+    for argument in arguments:
+        if argument.endswith(_PHIL_FILES) and os.path.isfile(argument):
+            text.append(Path(argument).read_text(errors="replace"))
+        elif "=" in argument:
+            text.append(argument.split("=")[0])
+    if _wants_all(arguments):
+        return [name for name in programs.MODULES if programs.exists(name)]
+    words = set(re.findall(r"\w+", " ".join(text)))
+    if "dials" not in words:
+        return []
+    return [n for n in programs.MODULES if n in words and programs.exists(n)]
+
+
+def _wants_all(arguments: Sequence[str]) -> bool:
+    if not {"-c", "--show-config"} & set(arguments):
+        return False
+    pairs = itertools.pairwise(arguments)
+    joined = [*arguments, *(a + b for a, b in pairs)]
+    levels = [m.group(2) for m in map(_SHOW_ALL.match, joined) if m and m.group(2)]
+    return any(int(level) >= EXPERT_LEVEL for level in levels)
+
+
+def program_scopes(arguments: Sequence[str]):
+    """The scope `dials` with one scope for each program that the arguments name."""
+    result = scope(name="dials")
+    for name in named_programs(arguments):
+        own = scope(
+            name=name,
+            expert_level=EXPERT_LEVEL,
+            help=f"Parameters of dials.{name}, used where the images are reduced.",
+        )
+        for item in copy.deepcopy(programs.scope_of(programs.load(name))).objects:
+            own.adopt(item)
+        result.adopt(own)
+    root = parse("")
+    root.adopt(result)
+    return root
+
+
+def user_parameters(working) -> dict[str, str]:
+    """Program -> PHIL text with the parameters that differ from its defaults.
+
+    Paths of files are made absolute, since programs run in a folder of their own.
+
+    Args:
+        working: The working PHIL, with the scopes of `program_scopes`.
+    """
+    found = {}
+    for one in working.objects:
+        if one.name != "dials":
+            continue
+        for own in one.objects:
+            if own.name not in programs.MODULES:
+                continue
+            root = parse("")
+            root.objects = own.objects
+            master = programs.scope_of(programs.load(own.name))
+            difference = master.fetch_diff(root)
+            for item in difference.all_definitions():
+                _make_absolute(item.object)
+            text = difference.as_str()
+            if text.strip():
+                found[own.name] = text
+    return found
+
+
+def _make_absolute(definition) -> None:
+    kind = getattr(definition.type, "phil_type", None)
+    if kind not in ("path", "str") or len(definition.words) != 1:
+        return
+    value = definition.words[0].value
+    if value and os.path.isfile(value):
+        definition.words = [word(value=os.path.abspath(value), quote_token='"')]

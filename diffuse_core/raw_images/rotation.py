@@ -1,0 +1,188 @@
+"""Rotation scans, and stills at known angles: spots to integrated experiments.
+
+Each step gives a pair of files (.expt, .refl). Refinement, symmetry and scaling improve
+a result that is good enough without them: where one fails, the chain goes on with the
+files before it and says so.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffuse_core.raw_images.steps import Step, StepError, Steps
+
+logger = logging.getLogger("dials.diffuse")
+
+Pair = tuple[Path, Path]
+
+FEW_REFLECTIONS = """
+integration.profile.fitting = False
+profile.gaussian_rs.min_spots.per_degree = 0
+profile.gaussian_rs.min_spots.overall = 0
+"""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the user says of the crystal, as PHIL values; None: unknown."""
+
+    unit_cell: str | None = None
+    space_group: str | None = None
+
+    def phil(self, cell: str, group: str) -> str:
+        """PHIL text that gives them to the parameters of these names."""
+        text = ""
+        if self.unit_cell:
+            text += f"{cell} = {self.unit_cell}\n"
+        if self.space_group:
+            text += f'{group} = "{self.space_group}"\n'
+        return text
+
+
+def find_spots(steps: Steps, imported: Path, nproc: int) -> Path:
+    """Strong spots of imported images."""
+    (spots,) = steps.run(
+        Step(
+            "find_spots",
+            "find_spots",
+            [imported],
+            {"output.reflections": "strong.refl"},
+            f"spotfinder.mp.nproc = {nproc}\n",
+        )
+    )
+    return spots
+
+
+def index(steps: Steps, imported: Path, spots: Path, known: Known, nproc: int) -> Pair:
+    """One lattice for all sweeps; where they have none in common, one for each.
+
+    Raises:
+        StepError: The sweeps can't be indexed.
+    """
+    lattice = known.phil(
+        "indexing.known_symmetry.unit_cell", "indexing.known_symmetry.space_group"
+    )
+    outputs = {
+        "output.experiments": "indexed.expt",
+        "output.reflections": "indexed.refl",
+    }
+    text = f"{lattice}indexing.nproc = {nproc}\n"
+    several = number_of_experiments(imported) > 1
+    joint = "indexing.joint_indexing = True\n" if several else ""
+    try:
+        return _pair(
+            steps.run(Step("index", "index", [imported, spots], outputs, text + joint))
+        )
+    except StepError as error:
+        if not several:
+            raise
+        logger.warning("The sweeps don't index together: %s", error)
+    apart = text + "indexing.joint_indexing = False\n"
+    return _pair(
+        steps.run(Step("index_apart", "index", [imported, spots], outputs, apart))
+    )
+
+
+def refine(steps: Steps, indexed: Pair, scan_varying: bool) -> Pair:
+    """Refined with static models, then with models that vary along the scan."""
+    static = _or_before(indexed, lambda: _refine(steps, indexed, False))
+    if not scan_varying or static is indexed:
+        return static
+    return _or_before(static, lambda: _refine(steps, static, True))
+
+
+def _refine(steps: Steps, before: Pair, varying: bool) -> Pair:
+    stem = "refined" if varying else "refined_static"
+    return _pair(
+        steps.run(
+            Step(
+                "refine" if varying else "refine_static",
+                "refine",
+                before,
+                {
+                    "output.experiments": f"{stem}.expt",
+                    "output.reflections": f"{stem}.refl",
+                },
+                f"refinement.parameterisation.scan_varying = {varying}\n",
+            )
+        )
+    )
+
+
+def integrate(steps: Steps, refined: Pair, nproc: int) -> Pair:
+    """Integrated; without profile fitting where the spots are too few for profiles."""
+    outputs = {
+        "output.experiments": "integrated.expt",
+        "output.reflections": "integrated.refl",
+    }
+    text = f"integration.mp.nproc = {nproc}\n"
+    try:
+        return _pair(steps.run(Step("integrate", "integrate", refined, outputs, text)))
+    except StepError as error:
+        logger.warning("%s Trying without profile fitting.", error)
+    step = Step("integrate_few", "integrate", refined, outputs, text + FEW_REFLECTIONS)
+    return _pair(steps.run(step))
+
+
+def symmetry(steps: Steps, integrated: Pair, known: Known, nproc: int) -> Pair:
+    """With the symmetry of the intensities, all crystals in one setting.
+
+    dials.symmetry for one experiment whose space group isn't known; dials.cosym and
+    dials.scale for several.
+    """
+    if number_of_experiments(integrated[0]) == 1:
+        if known.space_group:
+            return integrated
+        return _or_before(integrated, lambda: _symmetry(steps, integrated))
+    one = _or_before(integrated, lambda: _cosym(steps, integrated, known, nproc))
+    return _or_before(one, lambda: _scale(steps, one, nproc))
+
+
+def _symmetry(steps: Steps, before: Pair) -> Pair:
+    outputs = {
+        "output.experiments": "symmetrized.expt",
+        "output.reflections": "symmetrized.refl",
+    }
+    return _pair(steps.run(Step("symmetry", "symmetry", before, outputs)))
+
+
+def _cosym(steps: Steps, before: Pair, known: Known, nproc: int) -> Pair:
+    group = f'space_group = "{known.space_group}"\n' if known.space_group else ""
+    outputs = {
+        "output.experiments": "symmetrized.expt",
+        "output.reflections": "symmetrized.refl",
+    }
+    text = f"{group}nproc = {nproc}\n"
+    return _pair(steps.run(Step("cosym", "cosym", before, outputs, text)))
+
+
+def _scale(steps: Steps, before: Pair, nproc: int) -> Pair:
+    outputs = {
+        "output.experiments": "scaled.expt",
+        "output.reflections": "scaled.refl",
+    }
+    return _pair(
+        steps.run(Step("scale", "scale", before, outputs, f"nproc = {nproc}\n"))
+    )
+
+
+def _or_before(before: Pair, better: Callable[[], Pair]) -> Pair:
+    try:
+        return better()
+    except StepError as error:
+        logger.warning("%s Going on with %s.", error, before[0].name)
+        return before
+
+
+def number_of_experiments(path: Path) -> int:
+    """The number of experiments in an .expt file."""
+    return len(json.loads(Path(path).read_text())["experiment"])
+
+
+def _pair(outputs: list[Path]) -> Pair:
+    experiments, reflections = outputs
+    return experiments, reflections

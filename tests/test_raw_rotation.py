@@ -1,0 +1,130 @@
+"""Simulated rotation images, with no .expt, make a map as good as exact models do."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sysconfig
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diffuse_core.io.files import read_merged
+from diffuse_core.simulate import run_simulation
+from diffuse_core.simulate.truth import Truth
+from diffuse_core.statistics import correlation, spherical_average
+
+pytestmark = pytest.mark.slow
+
+RECIPE = """
+detector { name = pilatus_300k
+  distance = 100 }
+scan { width = 0.5
+  n_images = 20 }
+crystal { unit_cell = 28 36 44 90 90 90
+  space_group = P212121
+  mosaicity = 0.1 }
+bragg { amplitude = 10
+  d_min = 1.8 }
+"""
+OPTIONS = ("mapping.hkl_grid.divisions=4,4,4", "parallel.nproc=1")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return run_simulation(RECIPE, tmp_path_factory.mktemp("rotation"))
+
+
+@pytest.fixture(scope="module")
+def reduced(images, run_command, tmp_path_factory):
+    """Folder of a run that was killed while it integrated and then continued."""
+    folder = tmp_path_factory.mktemp("reduced")
+    template = str(images.expt_path.parent / "simulated_#####.cbf")
+    arguments = [template, "crystal.space_group=P212121", *OPTIONS]
+    program = Path(sysconfig.get_path("scripts")) / "dials.diffuse"
+    process = subprocess.Popen(
+        [program, *arguments], cwd=folder, stdout=subprocess.DEVNULL
+    )
+    steps = folder / "diffuse_dials" / "steps.json"
+    until = time.monotonic() + 240
+    while time.monotonic() < until and process.poll() is None:
+        if steps.exists() and "index" in json.loads(steps.read_text()):
+            break
+        time.sleep(0.1)
+    time.sleep(1)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    done = run_command("dials.diffuse", *arguments, cwd=folder)
+    return folder, done.stdout + done.stderr
+
+
+def quality(folder, truth) -> float:
+    """Correlation of the anisotropic part with the truth, far from lattice points.
+
+    The truth is averaged over whole voxels: those whose peak of diffuse scattering a
+    mask cuts off can't be compared, and masks follow the spots' size that DIALS finds.
+    Voxels that few pixels touch are left out: they hold noise and little else.
+    """
+    merged = read_merged(folder / "diffuse_merged.nxs")
+    use = (merged.index % 4 == 2).any(axis=1)
+    use &= merged.exposure > 0.2 * np.median(merged.exposure)
+    centres = merged.grid.centres(merged.index)[use]
+    s = merged.grid.s_norm(merged.index, merged.unit_cell)[use]
+    true = truth.voxel_average(centres, np.array(merged.grid.steps))
+    found, expected = (
+        values - spherical_average(s, values)(s)
+        for values in (merged.intensity[use], true)
+    )
+    return correlation(found, expected)
+
+
+def test_killed_run_continues(reduced):
+    _, text = reduced
+    for program in ("import", "find_spots", "index"):
+        assert f"dials.{program}: done by an earlier run" in text
+    assert "dials.integrate ..." in text
+
+
+def test_route_is_logged(reduced):
+    folder, _ = reduced
+    log = (folder / "dials.diffuse.log").read_text()
+    assert "reduced as rotation: each image is 0.5 degrees wide" in log
+
+
+def test_map_is_as_good_as_with_exact_models(images, reduced, run_command, tmp_path):
+    folder, _ = reduced
+    run_command(
+        "dials.diffuse",
+        images.expt_path,
+        images.refl_path,
+        *OPTIONS,
+        cwd=tmp_path,
+    )
+    truth = Truth.from_file(images.truth_path)
+    exact, found = quality(tmp_path, truth), quality(folder, truth)
+    print(f"CC with exact models {exact:.4f}, from images {found:.4f}")
+    assert exact > 0.6
+    assert found > 0.99 * exact
+
+
+def test_parameters_of_programs_reach_them(reduced, run_command, tmp_path):
+    """From imported.expt on: nothing is imported; an error is one sentence."""
+    folder, _ = reduced
+    imported = folder / "diffuse_dials" / "imported.expt"
+    done = run_command(
+        "dials.diffuse",
+        imported,
+        "dials.find_spots.spotfinder.filter.d_min=20",
+        cwd=tmp_path,
+        status=1,
+    )
+    assert "d_min = 20" in (tmp_path / "diffuse_dials" / "find_spots.phil").read_text()
+    assert not (tmp_path / "diffuse_dials" / "import.phil").exists()
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("Sorry: dials.")
+    assert "stopped: " in last
+    assert ".log, its parameters are set with dials." in last

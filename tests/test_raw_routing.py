@@ -1,0 +1,104 @@
+"""Which way images go, and which files arguments name."""
+
+from __future__ import annotations
+
+import pytest
+
+from diffuse_core.errors import ConfigError, InputError
+from diffuse_core.raw_images import sources
+from diffuse_core.raw_images.routing import Series, choose
+from diffuse_core.raw_images.steps import reason_in
+
+
+def series(width, starts=(), name="a_#.cbf"):
+    return Series(name, 10, width, dict(starts))
+
+
+def test_width_means_rotation():
+    route = choose([series(0.1, {1: 0.0, 2: 0.1, 10: 0.9})])
+    assert route.mode == "rotation"
+    assert "0.1 degrees" in route.reason
+
+
+def test_no_goniometer_means_stills():
+    assert choose([series(None)]).mode == "stills"
+
+
+def test_stills_at_one_angle_are_stills():
+    assert choose([series(0.0, {1: 30.0, 2: 30.0, 9: 30.0})]).mode == "stills"
+
+
+def test_stills_at_even_angles_are_a_scan_with_each_in_the_middle():
+    starts = {1: 0.0, 2: 1.0, 3: 2.0, 95: 94.0, 96: 95.0}
+    route = choose([series(0.0, starts)])
+    assert route.mode == "still_scan"
+    assert route.oscillation == (-0.5, 1.0)
+
+
+@pytest.mark.parametrize(
+    "starts",
+    [
+        {1: 0.0, 2: 1.0, 3: 5.0, 96: 95.0},
+        {1: 0.0, 2: 1.0},
+        {1: 10.0, 2: 9.0, 3: 8.0},
+    ],
+)
+def test_other_angles_are_no_scan(starts):
+    assert choose([series(0.0, starts)]).mode == "stills"
+
+
+def test_user_overrides():
+    scan = series(0.1, {1: 0.0})
+    assert choose([scan], "stills").mode == "stills"
+    with pytest.raises(ConfigError, match=r"geometry\.scan\.oscillation"):
+        choose([series(0.0, {1: 0.0})], "rotation")
+    with pytest.raises(ConfigError, match="equally spaced"):
+        choose([scan], "still_scan")
+
+
+def test_kinds_do_not_mix():
+    with pytest.raises(InputError, match=r"b_#\.cbf: stills"):
+        choose([series(0.1), series(None, name="b_#.cbf")])
+    with pytest.raises(InputError, match="negative"):
+        choose([series(-0.1)])
+
+
+def test_templates_folders_patterns(tmp_path):
+    for name in ("x_1_0010.cbf", "x_1_0009.cbf", "x_2_0001.cbf", "notes.txt"):
+        (tmp_path / name).write_text("x")
+    found = sources.image_files([str(tmp_path / "x_1_####.cbf")])
+    assert [path[-8:] for path in found] == ["0009.cbf", "0010.cbf"]
+    assert len(sources.image_files([str(tmp_path)])) == 3
+    assert len(sources.image_files([str(tmp_path / "x_*.cbf"), str(tmp_path)])) == 3
+    assert not sources.exists(str(tmp_path / "y_####.cbf"))
+    with pytest.raises(InputError, match=r"No file fits .*y_####\.cbf"):
+        sources.image_files([str(tmp_path / "y_####.cbf")])
+    with pytest.raises(InputError, match=r"b\.expt can't be used together"):
+        sources.image_files([str(tmp_path), "b.expt"])
+
+
+def test_hdf5_folder_gives_the_master(tmp_path):
+    for name in ("a_master.h5", "a_data_000001.h5", "a_meta.h5"):
+        (tmp_path / name).write_text("x")
+    assert sources.image_files([str(tmp_path)]) == [str(tmp_path / "a_master.h5")]
+
+
+@pytest.mark.parametrize(
+    ("path", "template", "number"),
+    [
+        ("/d/a_00012.cbf", "/d/a_#.cbf", 12),
+        ("/d/a_00012.cbf.bz2", "/d/a_#.cbf.bz2", 12),
+        ("/d/run2_7.img.gz", "/d/run2_#.img.gz", 7),
+        ("/d/a_1_master.h5", "/d/a_1_master.h5", None),
+    ],
+)
+def test_series_share_a_template(path, template, number):
+    assert sources.template_of(path) == (template, number)
+
+
+def test_the_reason_is_the_last_error():
+    log = "working\nTraceback (most recent call last):\n  File\nSorry: No lattice\n\n"
+    assert reason_in(log, 1) == "No lattice"
+    log = "Indexing\ndials.util.Sorry: Too few spots\nPlease report this"
+    assert reason_in(log, 1) == "Too few spots"
+    assert reason_in("", -9) == "it was ended by signal 9"
