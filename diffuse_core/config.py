@@ -24,19 +24,20 @@ _CHOICE = re.compile(r"Not a possible choice for (\w+)\.(\w+): ([^\s(]+)")
 
 
 def master_scope(
-    registry: Registry, sections: Iterable[str], kinds: Iterable[str] = ()
+    registry: Registry, sections: Iterable[str] | None, kinds: Iterable[str] = ()
 ):
     """The libtbx.phil scope of one command.
 
     Args:
         registry: Where the models come from.
-        sections: Top-level scopes of master.phil to include.
+        sections: Top-level scopes of master.phil to include; None: all.
         kinds: Kinds of models to include.
     """
     text = resources.files("diffuse_core.phil").joinpath("master.phil").read_text()
     scope = parse(text)
-    wanted = set(sections)
-    scope.objects = [o for o in scope.objects if o.name in wanted]
+    if sections is not None:
+        wanted = set(sections)
+        scope.objects = [o for o in scope.objects if o.name in wanted]
     for name in kinds:
         own = parse("")
         own.adopt(kind_scope(KINDS[name], registry.scopes(name)))

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,9 @@ from dials.util.options import ArgumentParser
 import diffuse_core
 from diffuse_core import config
 from diffuse_core.command_line.progress import progress_bar
+from diffuse_core.command_line.recipes import for_this_command
 from diffuse_core.compat import dials_version
+from diffuse_core.descriptors import KINDS
 from diffuse_core.errors import DiffuseError
 from diffuse_core.parallel import available_cores
 from diffuse_core.registry import Registry
@@ -127,9 +130,16 @@ def parse(
         usage=f"{name} [options] {usage}", phil=scope, epilog=help_text
     )
     try:
-        params, options, files = parser.parse_args(
-            given, show_diff_phil=False, return_unhandled=True
-        )
+        with tempfile.TemporaryDirectory() as folder:
+            own, foreign = for_this_command(
+                given,
+                scope,
+                lambda: config.master_scope(registry, None, KINDS),
+                folder,
+            )
+            params, options, files = parser.parse_args(
+                own, show_diff_phil=False, return_unhandled=True
+            )
     except Sorry as error:
         text = " ".join(config.explain(registry, str(error)).split())
         raise Sorry(text) from None
@@ -148,6 +158,10 @@ def parse(
     difference = parser.diff_phil.as_str()
     if difference.strip():
         logger.info("Parameters that differ from the defaults:\n%s", difference)
+    if foreign:
+        logger.info(
+            "Parameters of other commands, not used here: %s", " ".join(foreign)
+        )
     working = config.only_selected(registry, scope.format(params), params)
     write_text(params.output.phil, working.as_str())
     return Options(params, working, files, registry)
