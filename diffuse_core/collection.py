@@ -41,6 +41,7 @@ class Collection:
         space_group: Hall symbol, the same in all of them.
         cells: Unit cell (A, deg) of each file.
         sources: Experiments, sorted by identifier, folder and number.
+        images: First image and last + 1 of each source, counted from 0.
         files: Sorted by source and block.
         provenance: That of the first file.
     """
@@ -49,6 +50,7 @@ class Collection:
     space_group: str
     cells: list[list[float]]
     sources: list[Source]
+    images: list[tuple[int, int]]
     files: list[BlockFile]
     provenance: dict
 
@@ -78,10 +80,12 @@ def collect(folders: Sequence[str]) -> Collection:
         number = meta["block"][1]
         groups[meta.get("identifier", ""), str(path.parent), number].append(path)
     _check_images(groups, metas)
-    sources, files = [], []
+    sources, images, files = [], [], []
     for index, (identity, members) in enumerate(sorted(groups.items())):
         members.sort(key=lambda path: metas[path]["block"][0])
         sources.append(_source(identity, [(p, metas[p]) for p in members]))
+        blocks = [metas[p]["block"] for p in members]
+        images.append((min(b[2] for b in blocks), max(b[3] for b in blocks)))
         files += [
             BlockFile(p, index, metas[p]["block"][0], heads[p][1]) for p in members
         ]
@@ -90,6 +94,7 @@ def collect(folders: Sequence[str]) -> Collection:
         space_group=first["space_group"],
         cells=[metas[file.path]["unit_cell"] for file in files],
         sources=sources,
+        images=images,
         files=files,
         provenance=first["provenance"],
     )

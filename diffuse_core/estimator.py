@@ -170,7 +170,7 @@ def _voxel_sums(  # pragma: no cover
             if not x > 0.0:
                 continue
             constant = e * path[row] * offset[row]
-            rest = (constant + b + vb) / (x * x)
+            rest = (constant + max(b, 0.0) + vb) / (x * x)
             if ratio:
                 w = x
             else:

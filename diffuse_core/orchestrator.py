@@ -11,19 +11,11 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from diffuse_core import boundary
-from diffuse_core.errors import ConfigError, InputError
-from diffuse_core.grid import Grid
+from diffuse_core.errors import InputError
 from diffuse_core.io.image_files import bytes_per_image
-from diffuse_core.merge import Merged, Merger
-from diffuse_core.observations import (
-    RUN_FILE,
-    block_files,
-    read_meta,
-    read_observations,
-)
+from diffuse_core.merge_stage import symmetry_of_merging
+from diffuse_core.observations import RUN_FILE
 from diffuse_core.parallel import run_tasks
 from diffuse_core.plan import (
     Block,
@@ -65,7 +57,7 @@ def integrate(
     experiments = run.inputs.experiments
     space_group = symmetry_of(experiments)
     if merging is not None:
-        _unique_indices(run.models.mapper.grid, space_group, merging)
+        symmetry_of_merging(run.models.mapper.grid, space_group, merging)
     numbers = used_experiments(experiments, params.input.crystals)
     blocks = make_blocks(
         experiments, numbers, params.block.width, params.input.image_range
@@ -184,91 +176,3 @@ def symmetry_of(experiments):
                 f"{group.info()}: bring them to one setting first (dials.reindex)."
             )
     return groups[0] if groups else None
-
-
-def check_grid(grid: Grid, space_group) -> None:
-    """Refuses a grid that the Laue group would turn into another.
-
-    Raises:
-        ConfigError: Axes that the group mixes have unequal steps.
-    """
-    for i, j in sorted(boundary.mixed_axes(space_group)):
-        if grid.steps[i] != grid.steps[j]:
-            raise ConfigError(
-                f"The divisions of {grid.axes[i]} and {grid.axes[j]} differ, but the "
-                f"Laue group of {space_group.info()} turns one axis into the other: "
-                "make them equal, or set merging.symmetry=P1."
-            )
-
-
-def merge_folders(
-    folders: Sequence[str], params
-) -> tuple[Merged, list[np.ndarray] | None, dict]:
-    """Observations to the merged table.
-
-    Args:
-        folders: Folders of `integrate`.
-        params: Extracted working PHIL with `merging`.
-
-    Returns:
-        The table, the Laue operators that map it to the rest of space (None: not
-        averaged), provenance of the observations.
-
-    Raises:
-        InputError: A folder is incomplete, or the folders do not fit together.
-        ConfigError: The grid can't be averaged over the Laue group.
-    """
-    files = [path for folder in folders for path in block_files(folder)]
-    first = read_meta(files[0])
-    grid = Grid.from_dict(first["grid"])
-    space_group = boundary.space_group_of_hall(first["space_group"])
-    space_group, unique = _unique_indices(grid, space_group, params.merging)
-    merger = Merger(unique)
-    cells = []
-    for path in files:
-        table = read_observations(path)
-        meta = table.meta
-        if meta["grid"] != first["grid"]:
-            raise InputError(
-                f"{path} is on another grid than {files[0]}: integrate all data with "
-                "the same mapping."
-            )
-        if meta["space_group"] != first["space_group"]:
-            raise InputError(
-                f"{path} has another space group than {files[0]}: bring all "
-                "experiments to one setting first (dials.reindex)."
-            )
-        cells.append(meta["unit_cell"])
-        merger.add(table)
-    merged = merger.result(
-        grid,
-        params.merging.min_pixels,
-        unit_cell=boundary.mean_cell(cells, space_group),
-        space_group=space_group.type().hall_symbol(),
-        symmetry="P1" if unique is None else "laue",
-    )
-    if not len(merged):
-        raise InputError(
-            "No voxel was measured: the masks leave no pixel, or merging.min_pixels "
-            "is too large."
-        )
-    operators = None if unique is None else boundary.laue_operators(space_group)
-    return merged, operators, first["provenance"]
-
-
-def _unique_indices(grid: Grid, space_group, merging):
-    """The space group to merge in, and what maps voxels to their representatives.
-
-    The latter is None where voxels are not averaged: as the user says, or since the
-    Laue group does not act on the grid's axes.
-    """
-    if merging.space_group is not None:
-        space_group = merging.space_group.group()
-    if merging.symmetry != "laue" or grid.frame != "hkl":
-        return space_group, None
-    check_grid(grid, space_group)
-
-    def unique(index: np.ndarray) -> np.ndarray:
-        return boundary.to_asymmetric_unit(space_group, index)
-
-    return space_group, unique

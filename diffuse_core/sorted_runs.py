@@ -73,8 +73,13 @@ def key_ranges(runs: Sequence[SortedRun], rows: int) -> list[tuple[int, int]]:
 
     No voxel is divided, so a range may hold more rows where a voxel does.
     """
-    marks = np.sort(np.concatenate([run.marks for run in runs]))
-    inner = np.unique(marks[max(1, rows // STRIDE) :: max(1, rows // STRIDE)])
+    return split_keys([run.marks for run in runs], rows)
+
+
+def split_keys(marks: Sequence[np.ndarray], rows: int) -> list[tuple[int, int]]:
+    """The same from every `STRIDE`-th key of sorted tables."""
+    step = max(1, rows // STRIDE)
+    inner = np.unique(np.sort(np.concatenate(marks))[step::step])
     info = np.iinfo(np.int64)
     edges = [info.min, *inner.tolist(), info.max]
     return list(zip(edges[:-1], edges[1:], strict=True))

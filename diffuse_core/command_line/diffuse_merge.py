@@ -1,12 +1,17 @@
 """Observations to a merged table, a 3-D map and pictures.
 
-Takes one or more folders of dials.diffuse_integrate that share a grid.
+Takes one or more folders of dials.diffuse_integrate that share a grid, or merged tables
+of different data, which it combines.
 
 Examples::
 
   dials.diffuse_merge diffuse_observations
 
+  dials.diffuse_merge diffuse_observations scales=diffuse_scales.json
+
   dials.diffuse_merge sweep_1 sweep_2 merging.symmetry=P1 output.map=both.nxs
+
+  dials.diffuse_merge monday.nxs tuesday.nxs output.merged=both.nxs
 """
 
 from __future__ import annotations
@@ -23,9 +28,10 @@ def run(args=None) -> None:
     options = common.parse(
         args,
         NAME,
-        "diffuse_observations [more folders] [recipe.phil] [name=value ...]",
+        "diffuse_observations [more folders] | merged.nxs [more tables] "
+        "[recipe.phil] [name=value ...]",
         __doc__,
-        ("merging",),
+        ("merging", "parallel"),
         ("merged", "map", "pictures", "json", "html"),
     )
     figures = {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from diffuse_core.volume import Volume
 
 INTENSITY_UNITS = "counts/s/sr"
 CHUNK = 65_536
-SLICE = 2_000_000
 
 
 @contextmanager
@@ -37,22 +35,44 @@ def new_file(path: str | os.PathLike):
 
 @contextmanager
 def merged_file(path: str | os.PathLike, provenance: dict):
-    """Yields append(part): a merged table written part by part, each a `Merged`.
+    """Yields append(part, outliers): a merged table written part by part.
 
-    The file appears when all parts are in it: /entry/merged, one data set per column.
+    Each part is a `Merged`, and a dict of columns of observations that were left out.
+    The file appears when all parts are in it: /entry/merged, /entry/outliers, one data
+    set per column.
     """
     with new_file(path) as h5:
 
-        def append(part: Merged) -> None:
+        def append(part: Merged, outliers: dict[str, np.ndarray] | None = None) -> None:
             if "entry" not in h5:
                 _new_table(h5, part, provenance)
-            group = h5["entry/merged"]
-            n = len(group["index"])
-            for name, values in _table_columns(part).items():
-                group[name].resize(n + len(part), axis=0)
-                group[name][n:] = values
+            else:
+                _append(h5["entry/merged"], _table_columns(part))
+            if outliers:
+                group = h5["entry"].require_group("outliers")
+                group.attrs["NX_class"] = "NXcollection"
+                _append(group, outliers)
 
         yield append
+
+
+def _append(group, columns: dict[str, np.ndarray]) -> None:
+    for name, values in columns.items():
+        if name not in group:
+            shape = values.shape[1:]
+            group.create_dataset(
+                name,
+                shape=(0, *shape),
+                maxshape=(None, *shape),
+                dtype=values.dtype,
+                chunks=(CHUNK, *shape),
+                compression="gzip",
+                compression_opts=1,
+                shuffle=True,
+            )
+        n = len(group[name])
+        group[name].resize(n + len(values), axis=0)
+        group[name][n:] = values
 
 
 def _new_table(h5, part: Merged, provenance: dict) -> None:
@@ -61,18 +81,7 @@ def _new_table(h5, part: Merged, provenance: dict) -> None:
     group.attrs["estimator"] = part.estimator
     group.attrs["sums"] = list(part.sums)
     group.attrs["signal"] = "intensity"
-    for name, values in _table_columns(part).items():
-        shape = values.shape[1:]
-        group.create_dataset(
-            name,
-            shape=(0, *shape),
-            maxshape=(None, *shape),
-            dtype=values.dtype,
-            chunks=(CHUNK, *shape),
-            compression="gzip",
-            compression_opts=1,
-            shuffle=True,
-        )
+    _append(group, _table_columns(part))
     for name in part.grid.axes:
         group[name].attrs["units"] = part.grid.units
     for name in ("intensity", "sigma"):
@@ -96,22 +105,19 @@ def write_merged(path: str | os.PathLike, merged: Merged, provenance: dict) -> N
         append(merged)
 
 
-def read_merged(
-    path: str | os.PathLike, rows: slice = slice(None), sums: bool = True
-) -> Merged:
+def read_merged(path: str | os.PathLike, rows: slice = slice(None)) -> Merged:
     """A merged table.
 
     Args:
         path: The file.
         rows: Which rows, in order of voxel index.
-        sums: Whether to read `Merged.sums`, too.
 
     Raises:
         InputError: The file is missing or is not a merged table.
     """
     with _open(path, "merged", "merged table (dials.diffuse_merge)") as h5:
         group = h5["entry/merged"]
-        names = list(group.attrs.get("sums", ())) if sums else ()
+        names = group.attrs.get("sums", ())
         return Merged(
             grid=_grid(h5),
             index=group["index"][rows],
@@ -123,12 +129,27 @@ def read_merged(
         )
 
 
-def merged_parts(path: str | os.PathLike, sums: bool = True) -> Iterator[Merged]:
-    """A merged table in parts of bounded size, in order."""
+def read_outliers(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Observations that were left out of a merged table: columns as in `Rows`, "source"
+    counting in the provenance's "sources", and bool "high"; empty if none was tested.
+
+    Raises:
+        InputError: The file is missing or is not a merged table.
+    """
     with _open(path, "merged", "merged table (dials.diffuse_merge)") as h5:
-        n = len(h5["entry/merged/index"])
-    for start in range(0, n, SLICE):
-        yield read_merged(path, slice(start, start + SLICE), sums)
+        return {name: d[()] for name, d in h5["entry"].get("outliers", {}).items()}
+
+
+def read_index(path: str | os.PathLike, rows: slice = slice(None)) -> np.ndarray:
+    """(n, 3) int64: voxel indices of some rows of a merged table."""
+    with _open(path, "merged", "merged table (dials.diffuse_merge)") as h5:
+        return h5["entry/merged/index"][rows]
+
+
+def number_of_voxels(path: str | os.PathLike) -> int:
+    """Rows of a merged table."""
+    with _open(path, "merged", "merged table (dials.diffuse_merge)") as h5:
+        return len(h5["entry/merged/index"])
 
 
 def write_map(path: str | os.PathLike, volume: Volume, provenance: dict) -> None:

@@ -1,0 +1,198 @@
+"""Observations that the others of their voxel don't let expect, in both directions.
+
+The counts of an observation are compared with what all *other* observations of its
+voxel predict. What they leave uncertain widens the prediction from a Poisson
+distribution to a negative binomial one; without background this is the exact test that
+the counts of two Poisson processes have the same rate, given their sum (J. Przyborowski
+& H. Wilenski, Biometrika 31, 313 (1940)). In a voxel only the most improbable
+observation goes, then the rest is tested again: a wild one would make the good ones
+look wrong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import betainc, gammainc, gammaincc
+
+from diffuse_core.rows import Rows
+from diffuse_core.scale_model import Curve, Scales
+
+PROBABILITY = 8e-4
+"""Of a good observation to be left out, both directions together: 3.35 sigma."""
+
+FEWEST = 3
+"""Observations that a voxel must have for one of them to be told to be wrong."""
+
+_POISSON = 1e7
+_FAR = 2.0
+_ROUNDS = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The outliers.
+
+    Attributes:
+        keep: (n,) bool: rows that are none.
+        high, low: How many count more, or fewer, than expected.
+        tested: Rows in voxels with enough observations.
+        tolerance: Relative difference of mates beyond chance that was allowed for.
+        upward: (n,) bool: the outliers that count more than expected.
+    """
+
+    keep: np.ndarray
+    high: int
+    low: int
+    tested: int
+    tolerance: float
+    upward: np.ndarray | None = None
+
+    def figures(self) -> dict[str, float]:
+        """For the log and JSON."""
+        return {
+            "tested": self.tested,
+            "high": self.high,
+            "low": self.low,
+            "tolerance": self.tolerance,
+        }
+
+
+def find_outliers(
+    rows: Rows,
+    scales: Scales,
+    expected: Curve,
+    probability: float = PROBABILITY,
+    tolerance: float | None = None,
+) -> Found:
+    """The rows whose counts are too improbable.
+
+    Args:
+        rows: Observations of whole voxels.
+        scales: Their B, G and C.
+        expected: I0(s), from which weights are predicted.
+        probability: Two-sided probability below which an observation goes.
+        tolerance: Relative difference between mates that is not chance (an intensity
+            that varies within the voxel, scales that are not perfect); None: estimated.
+    """
+    n = len(rows)
+    keep = np.ones(n, bool)
+    length = np.diff(rows.starts)
+    enough = np.repeat(length >= FEWEST, length)
+    if not n or not enough.any():
+        return Found(keep, 0, 0, 0, tolerance or 0.0, ~keep)
+    test = _Test(rows, scales, expected)
+    if tolerance is None:
+        tolerance = test.tolerance(enough)
+    high = np.zeros(n, bool)
+    active = enough.copy()
+    for _ in range(_ROUNDS):
+        chance, above = test.probabilities(keep, active & keep, tolerance)
+        chance[~(active & keep)] = 1.0
+        least = np.repeat(np.minimum.reduceat(chance, rows.starts[:-1]), length)
+        worst = (chance == least) & (chance < 0.5 * probability)
+        first = np.flatnonzero(worst)
+        if not len(first):
+            break
+        voxel = np.repeat(np.arange(len(length)), length)[first]
+        first = first[np.unique(voxel, return_index=True)[1]]
+        keep[first] = False
+        high[first] = above[first]
+        left = np.add.reduceat(keep.astype(int), rows.starts[:-1])
+        touched = np.zeros(len(length), bool)
+        touched[voxel] = True
+        active = np.repeat(touched & (left >= FEWEST), length)
+    return Found(
+        keep,
+        int(high.sum()),
+        int((~keep & ~high).sum()),
+        int(enough.sum()),
+        float(tolerance),
+        high,
+    )
+
+
+class _Test:
+    """Prediction of every row from the other rows of its voxel."""
+
+    def __init__(self, rows: Rows, scales: Scales, expected: Curve) -> None:
+        self.rows = rows
+        e = rows.exposure * scales.path
+        self.a = e * scales.crystal
+        self.constant = np.maximum(e * scales.offset + rows.background, 0.0)
+        self.y = rows.counts - e * scales.offset - rows.background
+        first = rows.starts[:-1]
+        i0 = np.repeat(expected(rows.s[first]), np.diff(rows.starts))
+        self.w = 1.0 / (self.a * i0 + self.constant + rows.background_variance)
+        self.variance = self.constant + rows.background_variance
+
+    def others(self, values: np.ndarray, keep: np.ndarray) -> np.ndarray:
+        """(n,) sums of values (n,) over the other kept rows of each row's voxel."""
+        values = np.where(keep, values, 0.0)
+        total = np.add.reduceat(values, self.rows.starts[:-1])
+        return np.repeat(total, np.diff(self.rows.starts)) - values
+
+    def prediction(self, keep: np.ndarray):
+        """Intensity from the others, and u, z: its variance is intensity u + z."""
+        w, a = self.w, self.a
+        s = np.maximum(self.others(w * a**2, keep), 1e-300)
+        intensity = np.maximum(self.others(w * a * self.y, keep) / s, 0.0)
+        u = np.maximum(self.others(w**2 * a**3, keep), 0.0) / s**2
+        z = np.maximum(self.others(w**2 * a**2 * self.variance, keep), 0.0) / s**2
+        return intensity, u, z
+
+    def tolerance(self, enough: np.ndarray) -> float:
+        """The relative spread of mates beyond chance, where counting is best."""
+        intensity, u, z = self.prediction(np.ones(len(self.a), bool))
+        mean = self.a * intensity
+        spread = mean + self.variance + self.a**2 * (intensity * u + z)
+        use = enough & (mean > 20)
+        if use.sum() < 100:
+            return 0.0
+        relative = spread[use] / mean[use] ** 2
+        best = relative <= np.quantile(relative, 0.2)
+        deviation = np.abs(self.y[use] / mean[use] - 1)[best] / np.sqrt(relative[best])
+        excess = (np.median(deviation) / 0.6745) ** 2 - 1.0
+        noise = 3.0 / np.sqrt(best.sum())
+        return float(np.sqrt(max(excess - noise, 0.0) * np.median(relative[best])))
+
+    def probabilities(self, keep, use, tolerance):
+        """(n,) probability of counts as far or farther on their side; (n,) which side.
+
+        1 where `use` (n,) is False, or where counts are near what is expected.
+        """
+        n = self.rows.counts
+        intensity, u, z = self.prediction(keep)
+        chance = np.ones(len(n))
+        mean = self.a * intensity + self.constant
+        above = n > mean
+        extra = (tolerance * self.a * intensity) ** 2 + self.rows.background_variance
+        sigma = np.sqrt(mean + self.a**2 * (intensity * u + z) + extra)
+        far = use & (np.abs(n - mean) > _FAR * sigma)
+        for side, one_more in ((above, 1.0), (~above, 0.0)):
+            here = np.flatnonzero(far & side)
+            more = intensity[here] + one_more * u[here]
+            a = self.a[here]
+            m = np.maximum(a * more + self.constant[here], 1e-9)
+            v = np.maximum(a**2 * (more * u[here] + z[here]) + extra[here], 1e-30)
+            tail = _above if one_more else _below
+            chance[here] = tail(n[here], m, v)
+        return chance, above
+
+
+def _above(n, mean, variance):
+    """P(N >= n) for a Poisson variable whose mean has this mean and variance."""
+    shape = mean**2 / variance
+    odds = variance / mean
+    wide = betainc(np.maximum(n, 1e-9), shape, odds / (1.0 + odds))
+    return np.where(shape < _POISSON, wide, gammainc(np.maximum(n, 1e-9), mean))
+
+
+def _below(n, mean, variance):
+    """P(N <= n) for a Poisson variable whose mean has this mean and variance."""
+    n = np.maximum(n, 0.0)
+    shape = mean**2 / variance
+    odds = variance / mean
+    wide = betainc(shape, n + 1.0, 1.0 / (1.0 + odds))
+    return np.where(shape < _POISSON, wide, gammaincc(n + 1.0, mean))
