@@ -62,6 +62,8 @@ class ErrorModel:
         factor: By which sigmas from counting are too small.
         relative: Error of an observation that grows with its intensity.
         sigma_scale: The one factor that makes chi-squared 1: sqrt(sum Q / sum E).
+        beyond: Scatter beyond counting as a part of the intensity, whatever its cause:
+            sqrt(sum (Q - E) / sum I^2 D); 0 where there is none.
         bins: Chi-squared by intensity, which the model is fitted to.
         reason: What it means, one sentence.
     """
@@ -69,6 +71,7 @@ class ErrorModel:
     factor: Estimate
     relative: Estimate
     sigma_scale: Estimate
+    beyond: Estimate
     bins: tuple[Bin, ...]
     reason: str
 
@@ -90,11 +93,13 @@ def fit_error_model(
     q, e = spread.found[seen], spread.expected[seen]
     square = intensity[seen] ** 2 - sigma[seen] ** 2
     per_relative = square * spread.unit[seen]
-    overall = ratio_of_means(q, e)
+    overall = _root(ratio_of_means(q, e))
+    beyond = _root(ratio_of_means(q - e, per_relative))
     n_bins = min(BINS, len(q) // FEWEST_IN_BIN)
     if n_bins < 3:
         return ErrorModel(
-            NOTHING, NOTHING, _root(overall), (), "There are too few symmetry mates."
+            *(NOTHING, NOTHING, overall, beyond, ()),
+            "There are too few symmetry mates to tell what their scatter means.",
         )
     known = np.median(np.abs(average[seen]) / sigma[seen]) > WELL_KNOWN
     order = np.argsort((intensity if known else average)[seen], kind="stable")
@@ -114,9 +119,10 @@ def fit_error_model(
     return ErrorModel(
         factor,
         relative,
-        _root(overall),
+        overall,
+        beyond,
         bins,
-        _reason(factor, relative, solution[1] > SIGNIFICANT * errors[1]),
+        _reason(factor, relative, beyond, solution[1] > SIGNIFICANT * errors[1]),
     )
 
 
@@ -151,7 +157,9 @@ def _root(square: Estimate) -> Estimate:
     )
 
 
-def _reason(factor: Estimate, relative: Estimate, significant: bool) -> str:
+def _reason(
+    factor: Estimate, relative: Estimate, beyond: Estimate, significant: bool
+) -> str:
     said = []
     if significant and relative.value > SMALL:
         said.append(
@@ -161,16 +169,17 @@ def _reason(factor: Estimate, relative: Estimate, significant: bool) -> str:
         )
     error = factor.high - factor.value
     if abs(factor.value - 1.0) > max(SMALL, SIGNIFICANT * error):
-        size = f"{factor.value:.3f} times what counting gives, whatever the intensity"
+        size = f"{factor.value:.3g} times what counting gives at all intensities"
         if factor.value > 1.0:
             said.append(
-                f"they scatter {size}: counts are not single photons (gain), or a "
-                "background varies"
+                f"symmetry mates scatter {size} ({100 * beyond.value:.2g} % of the "
+                "intensity beyond it): counts are not single photons (gain), "
+                "intensities vary within a voxel, or a background varies"
             )
         else:
             said.append(
-                f"they scatter {size}: counts are not independent photons (gain, or "
-                "divided pixels)"
+                f"symmetry mates scatter {size}: counts are not independent photons "
+                "(gain, or divided pixels)"
             )
     if not said:
         return "Symmetry mates agree as counting allows: the sigmas are right."

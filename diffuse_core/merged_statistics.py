@@ -15,9 +15,17 @@ from diffuse_core.shell_statistics import Statistics, Voxels, statistics
 SHELLS = 10
 
 
+def tells_lattice_points(grid: Grid) -> bool:
+    """Whether some voxels are at lattice points and others are not."""
+    return grid.frame == "hkl" and min(grid.steps) < 1.0
+
+
 def at_lattice_points(grid: Grid, index: np.ndarray) -> np.ndarray:
-    """(n,) bool: the voxel (n, 3) is centred on a lattice point of reciprocal space."""
-    if grid.frame != "hkl":
+    """(n,) bool: the voxel (n, 3) is centred on a lattice point of reciprocal space.
+
+    False where a voxel is a whole cell: it is not the lattice point that it measures.
+    """
+    if not tells_lattice_points(grid):
         return np.zeros(len(index), bool)
     centres = grid.centres(index)
     return (np.abs(centres - np.rint(centres)) < 1e-6).all(axis=1)
@@ -68,6 +76,6 @@ def merged_statistics(
         arguments = (merged.grid, merged.unit_cell, edges, operators)
         unique = unique_voxels(*arguments)
         lattice_points = np.zeros_like(unique)
-        if merged.grid.frame == "hkl":
+        if tells_lattice_points(merged.grid):
             lattice_points = unique_voxels(*arguments, lattice_points=True)
     return statistics(voxels, edges, unique, lattice_points)

@@ -49,7 +49,7 @@ def test_right_errors_are_called_right(rng, mean, weighted):
     model = fit_error_model(*made_up(rng, mean=mean, weighted=weighted))
     assert model.sigma_scale.value == pytest.approx(1.0, abs=0.01)
     assert within(model.sigma_scale, 1.0)
-    assert model.relative.value < 0.05
+    assert model.relative.value < 0.05 and model.beyond.low < 0.05
     for part in model.bins:
         assert within(part.chi_squared, 1.0, 5.0)
     assert model.reason == (
@@ -65,6 +65,7 @@ def test_wrong_scales_grow_with_intensity(rng, weighted):
     assert model.factor.value == pytest.approx(1.0, abs=0.1)
     assert model.bins[-1].chi_squared.value > 2 * model.bins[0].chi_squared.value
     assert "% of the intensity beyond counting" in model.reason
+    assert within(model.beyond, 0.1)
 
 
 @pytest.mark.parametrize(("gain", "word"), [(4.0, "gain"), (0.5, "not independent")])
@@ -72,7 +73,7 @@ def test_counts_that_are_no_photons(rng, gain, word):
     model = fit_error_model(*made_up(rng, gain=gain))
     assert model.factor.value == pytest.approx(np.sqrt(gain), rel=0.02)
     assert model.sigma_scale.value == pytest.approx(np.sqrt(gain), rel=0.02)
-    assert word in model.reason and "whatever the intensity" in model.reason
+    assert word in model.reason and "at all intensities" in model.reason
 
 
 def test_both_at_once(rng):

@@ -91,6 +91,7 @@ LAYERS = {
     "config": 3,
     "descriptors": 3,
     "discovery": 3,
+    "effects_stage": 3,
     "hookspecs": 3,
     "merge_stage": 3,
     "model_phil": 3,

@@ -6,9 +6,11 @@ import logging
 import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from diffuse_core import inputs, merge_stage, orchestrator
 from diffuse_core.command_line.common import Options, processes, progress_bar
+from diffuse_core.effects_stage import effects_of_groups
 from diffuse_core.errors import ConfigError
 from diffuse_core.io.files import read_merged, write_map
 from diffuse_core.merge import Merged
@@ -66,6 +68,8 @@ def run_merging(options: Options, names: Sequence[str]) -> tuple[dict, dict]:
     figures = merging_figures(merged, done.symmetry.operators)
     figures["outliers"] = done.outliers
     logger.info("\n%s", shell_table(figures))
+    if params.merging.leave_one_out and Path(names[0]).is_dir():
+        figures["leave_one_out"] = effects_of_groups(names, params.merging, merged)
     if params.output.merged:
         logger.info("Merged table: %s", params.output.merged)
     if params.output.map:

@@ -105,6 +105,7 @@ def _error_model(model: ErrorModel | None) -> dict | None:
         **estimate("sigma_scale", model.sigma_scale),
         **estimate("factor", model.factor),
         **estimate("relative", model.relative),
+        **estimate("beyond_counting", model.beyond),
         "reason": model.reason,
         "bins": [
             {

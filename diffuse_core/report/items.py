@@ -68,7 +68,7 @@ def _merging(figures: dict | None) -> Iterator[ReportItem]:
         yield ReportItem(
             "Resolution of the anisotropic signal",
             "plot",
-            plots.limit_plot(figures["signal_limit"]),
+            plots.limit_plot(figures["signal_limit"], shown),
         )
     title = "Completeness and multiplicity"
     yield ReportItem(title, "plot", plots.completeness_plot(figures))

@@ -103,7 +103,7 @@ def agreement_plot(figures: dict, subset: str) -> dict:
     }
 
 
-def limit_plot(limit: dict) -> dict:
+def limit_plot(limit: dict, subset: str) -> dict:
     """CC1/2 of fine shells, the falling curve and where it crosses the threshold."""
     x = limit["s"]
     rows = [
@@ -149,8 +149,8 @@ def limit_plot(limit: dict) -> dict:
             resolution_axis(x), "CC<sub>1/2</sub>, anisotropic part", shapes=shapes
         ),
         "help": (
-            "Random halves, between lattice points. The shaded band is the resolution "
-            "at which the curve crosses the threshold, with its 68 % bounds."
+            f"Random halves, {NAMES[subset]}. The shaded band is the resolution at "
+            "which the curve crosses the threshold, with its 68 % bounds."
         ),
     }
 

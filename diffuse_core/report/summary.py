@@ -35,9 +35,15 @@ def integration_rows(figures: dict) -> list[list[str]]:
 
 
 def subset_shown(figures: dict) -> str:
-    """Whether tables show agreement "between" lattice points or of "all" voxels."""
-    between = figures["overall"]["halves"]["between"].values()
-    return "between" if any(h["voxels"] for h in between) else "all"
+    """Whether tables show agreement "between" lattice points or of "all" voxels.
+
+    The former where some but not all voxels are at lattice points.
+    """
+    everything, between = (figures["overall"]["halves"][name] for name in NAMES)
+    for kind, halves in everything.items():
+        if 0 < between[kind]["voxels"] < halves["voxels"]:
+            return "between"
+    return "all"
 
 
 def shell_rows(figures: dict) -> list[list[str]]:
@@ -97,7 +103,11 @@ def half_rows(figures: dict) -> list[list[str]]:
         ["halves", "voxels", "", "CC1/2", "CC1/2 an.", "68 %", "CC* an.", "R-split"]
     ]
     for subset, name in NAMES.items():
+        if subset not in ("all", subset_shown(figures)):
+            continue
         for kind, halves in figures["overall"]["halves"][subset].items():
+            if not halves["voxels"]:
+                continue
             bounds = halves["cc_half_anisotropic_bounds"]
             rows.append(
                 [
@@ -132,13 +142,13 @@ def sentences(figures: dict) -> list[str]:
             said.append(what.format("is nowhere above") + ".")
     model = figures["error_model"]
     if model is not None:
-        said.append(model["reason"])
         if model["sigma_scale"] is not None:
             low, high = (text(b, ".3f", "?") for b in model["sigma_scale_bounds"])
             said.append(
                 f"Symmetry mates scatter by {model['sigma_scale']:.3f} ({low} to "
                 f"{high}) of their sigmas."
             )
+        said.append(model["reason"])
     return said
 
 
