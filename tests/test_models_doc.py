@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from diffuse_core import config
 from diffuse_core.registry import Registry
@@ -20,6 +24,9 @@ CHAPTERS = {
     "background": "Background",
     "mapping": "Mapping",
 }
+PICTURES = PAGE.parent / "pictures"
+LARGEST = 40_000
+WIDEST = 660
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +88,47 @@ def test_every_parameter_is_described(kind):
             if plugin.name == "untrusted" or "ice_rings" in path:
                 continue
             assert path[-1] in text, f"{kind}.{plugin.name}: {definition.path}"
+
+
+# -------------------------------------------------------- formulas and pictures
+
+
+@pytest.mark.parametrize("kind", CHAPTERS)
+def test_every_section_has_a_formula(kind):
+    for name, text in sections(kind).items():
+        assert re.search(r"^    \S", text, re.M), f"{kind}.{name} has no formula"
+
+
+@pytest.mark.parametrize("kind", CHAPTERS)
+def test_every_section_has_its_picture(kind):
+    for name, text in sections(kind).items():
+        path = PICTURES / f"{kind}_{name}.png"
+        assert re.search(rf"^!\[[^\]]+\]\(pictures/{path.name}\)$", text, re.M), name
+        with Image.open(path) as picture:
+            assert picture.format == "PNG"
+            assert picture.mode == "P"
+            assert picture.width <= WIDEST, path
+        assert path.stat().st_size < LARGEST, path
+
+
+def test_every_picture_that_the_page_shows_is_there_and_no_other():
+    shown = re.findall(r"\]\(pictures/([\w.]+)\)", TEXT)
+    assert sorted(shown) == sorted(path.name for path in PICTURES.iterdir())
+    for name in re.findall(r"^!\[[^\]]+\]\(([^)]+)\)", TEXT, re.M):
+        assert (PAGE.parent / name).is_file()
+
+
+@pytest.mark.slow
+def test_pictures_show_what_the_models_do_now(tmp_path):
+    """Drawn again, three of them look as those in the repository (fonts may differ)."""
+    names = ["mask_resolution", "correction_sensor", "background_compton"]
+    tool = ROOT / "tools" / "model_pictures.py"
+    command = [sys.executable, str(tool), "--folder", str(tmp_path), *names]
+    subprocess.run(command, check=True, timeout=300)
+    for name in names:
+        pair = []
+        for folder in (tmp_path, PICTURES):
+            with Image.open(folder / f"{name}.png") as picture:
+                small = picture.convert("RGB").resize((64, 36), Image.Resampling.BOX)
+                pair.append(np.asarray(small, float))
+        assert np.abs(pair[0] - pair[1]).mean() < 5.0, name
