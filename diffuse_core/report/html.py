@@ -33,7 +33,7 @@ tbody tr:hover td{background:#f6f8fb}
 p{margin:0 0 6px}
 .text{white-space:pre-wrap}
 .help{color:#556;font-size:13.5px;margin:6px 0 0}
-.plot{width:100%;height:430px}
+.plot{width:100%;height:460px}
 img{max-width:100%}
 """
 
@@ -47,7 +47,7 @@ for (const [id, plot] of Object.entries(PLOTS)) {
   Plotly.newPlot(id, plot.data, Object.assign({
     margin: {t: 16, r: 70, b: 55, l: 75}, hovermode: "closest",
     font: {size: 13}, paper_bgcolor: "#fff", plot_bgcolor: "#fff",
-    legend: {orientation: "h", y: -0.2}
+    legend: {orientation: "h", y: -0.24, yanchor: "top"}
   }, layout), {responsive: true, displaylogo: false});
 }
 """

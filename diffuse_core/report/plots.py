@@ -166,16 +166,18 @@ def completeness_plot(figures: dict) -> dict:
         )
     ):
         values = [row[key] for row in figures["shells"]]
-        if any(v is not None for v in values):
-            data.append(
-                {
-                    "x": x,
-                    "y": [None if v is None else 100.0 * v for v in values],
-                    "name": name,
-                    "mode": "lines+markers",
-                    "line": {"color": COLOURS[i]},
-                }
-            )
+        percent = [None if v is None else 100.0 * v for v in values]
+        if set(percent) == {None} or percent in [line["y"] for line in data]:
+            continue
+        data.append(
+            {
+                "x": x,
+                "y": percent,
+                "name": name,
+                "mode": "lines+markers",
+                "line": {"color": COLOURS[i]},
+            }
+        )
     data.append(
         {
             **curve(
@@ -234,6 +236,8 @@ def chi_squared_plot(model: dict) -> dict:
     """Reduced chi-squared of symmetry mates by intensity."""
     bins = model["bins"]
     x = [b["intensity"] for b in bins]
+    found = [b["reduced_chi_squared"] for b in bins]
+    steep = min(found) > 0 and max(found) > 10 * min(found)
     return {
         "data": [
             curve(x, bins, "reduced_chi_squared", "&#967;<sup>2</sup>", COLOURS[0]),
@@ -248,6 +252,7 @@ def chi_squared_plot(model: dict) -> dict:
         "layout": layout(
             "mean intensity of the voxels (counts/s/sr)",
             "reduced &#967;<sup>2</sup> of symmetry mates",
+            yaxis={"type": "log"} if steep else {},
         ),
         "help": model["reason"]
         + " Level above 1: a constant factor (gain, background). Rising: scales.",

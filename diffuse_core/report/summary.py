@@ -83,10 +83,10 @@ def shell_rows(figures: dict) -> list[list[str]]:
                 str(shell["voxels"]),
                 text(None if completeness is None else 100 * completeness, ".1f"),
                 text(shell["multiplicity"], ".1f"),
-                text(shell["counts_per_observation"], ".2f"),
+                text(shell["counts_per_observation"], ".4g"),
                 text(shell["mean_intensity"], ".4g"),
                 text(shell["mean_i_over_sigma"], ".1f"),
-                text(shell["reduced_chi_squared"], ".3f"),
+                text(shell["reduced_chi_squared"], ".4g"),
                 text(halves.get("cc_half"), ".3f"),
                 text(halves.get("cc_half_anisotropic"), ".3f"),
                 text(error, ".3f"),
@@ -143,9 +143,9 @@ def sentences(figures: dict) -> list[str]:
     model = figures["error_model"]
     if model is not None:
         if model["sigma_scale"] is not None:
-            low, high = (text(b, ".3f", "?") for b in model["sigma_scale_bounds"])
+            low, high = (text(b, ".4g", "?") for b in model["sigma_scale_bounds"])
             said.append(
-                f"Symmetry mates scatter by {model['sigma_scale']:.3f} ({low} to "
+                f"Symmetry mates scatter by {model['sigma_scale']:.4g} ({low} to "
                 f"{high}) of their sigmas."
             )
         said.append(model["reason"])
