@@ -23,6 +23,8 @@ COMMANDS = (
     "diffuse_show",
 )
 
+DASK = ("cryptography", "distributed>=2023.1")
+
 
 def version() -> str:
     """``__version__`` of diffuse_core, read without importing it."""
@@ -82,11 +84,11 @@ setup(
         "xraylib",
     ],
     extras_require={
-        "dask": ["distributed>=2023.1"],
+        "dask": DASK,
         "test": [
+            *DASK,
             "codespell",
-            "dask-jobqueue",
-            "distributed>=2023.1",
+            "dask-jobqueue>=0.9",
             "nexusformat",
             "pytest>=7",
             "pytest-xdist",

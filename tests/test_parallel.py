@@ -287,7 +287,7 @@ def test_dask_listens_on_loopback_only(tasks, tmp_path):
     distributed = pytest.importorskip("distributed")
     with dask_cluster._local(distributed, 1, 1) as client:
         addresses = [client.scheduler.address, *client.nthreads()]
-        assert all(a.startswith("tcp://127.0.0.1:") for a in addresses)
+        assert all(a.startswith("tls://127.0.0.1:") for a in addresses)
         inodes = {
             os.readlink(f"/proc/{os.getpid()}/fd/{fd}")
             for fd in os.listdir(f"/proc/{os.getpid()}/fd")
@@ -302,6 +302,16 @@ def test_dask_listens_on_loopback_only(tasks, tmp_path):
                     listening.append(fields[1])
                     assert fields[1].startswith(loopback), fields[1]
         assert listening
+
+
+def test_dask_made_for_a_run_asks_for_a_key(tasks, tmp_path):
+    """Loopback is open to every user of the machine."""
+    distributed = pytest.importorskip("distributed")
+    with dask_cluster._local(distributed, 1, 1) as client:
+        address = client.scheduler.address
+        for stranger in (address, address.replace("tls", "tcp")):
+            with pytest.raises((OSError, ValueError, TypeError, RuntimeError)):
+                distributed.Client(stranger, timeout=2, set_as_default=False)
 
 
 def test_dask_of_an_address_is_used_and_left_running(tasks, tmp_path):
@@ -356,9 +366,10 @@ def test_dask_that_does_not_answer_is_one_sentence(tasks, tmp_path, monkeypatch)
         )
 
 
-def test_missing_dask_is_one_sentence(tasks, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(ConfigError, match="needs the Python package 'distributed'"):
+@pytest.mark.parametrize("name", ["distributed", "cryptography"])
+def test_missing_dask_is_one_sentence(tasks, tmp_path, monkeypatch, name):
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ConfigError, match=f"needs the Python package '{name}'"):
         list(
             run_tasks(tasks.prepare, tasks.square, tmp_path, range(3), 2, engine="dask")
         )

@@ -51,11 +51,12 @@ def run(job: Job, nproc: int, threads: int, address: str | None) -> Iterator[Any
         DiffuseError: The scheduler went away, or an item took its workers down.
     """
     try:
+        import cryptography  # noqa: F401
         import distributed
-    except ImportError:
+    except ImportError as error:
         raise ConfigError(
-            "parallel.engine=dask needs the Python package 'distributed': install it "
-            "(pip install distributed, or from conda-forge), or set "
+            f"parallel.engine=dask needs the Python package '{error.name}': install it "
+            f"(pip install {error.name}, or from conda-forge), or set "
             "parallel.engine=processes."
         ) from None
     where = f"The Dask scheduler at {address}" if address else "The Dask scheduler"
@@ -134,7 +135,11 @@ def _wait_for_workers(client) -> None:
 
 @contextlib.contextmanager
 def _local(distributed, nproc: int, threads: int):
-    """A client of a cluster of this machine, which ends with it."""
+    """A client of a cluster of this machine, which ends with it.
+
+    Loopback is open to all users of the machine, and who reaches a scheduler can run
+    programs: it asks for a key (TLS) that this process and its workers alone know.
+    """
     import dask
 
     with (
@@ -144,6 +149,7 @@ def _local(distributed, nproc: int, threads: int):
             n_workers=nproc,
             threads_per_worker=1,
             host=LOOPBACK,
+            security=True,
             dashboard_address=f"{LOOPBACK}:0",
             memory_limit=0,
             silence_logs=logging.CRITICAL,
