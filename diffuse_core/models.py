@@ -233,7 +233,11 @@ class BackgroundModel(Model):
 
 
 class IntensityBackground(Model):
-    """A smooth intensity that is subtracted after merging, on the absolute scale."""
+    """A smooth intensity that is subtracted from a map on the absolute scale.
+
+    By `diffuse_core.absolute.on_absolute_scale`, from Python: no command finds the
+    absolute scale. A model may be a `BackgroundModel` as well.
+    """
 
     @abstractmethod
     def intensity(self, s_norm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

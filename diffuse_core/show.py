@@ -76,7 +76,7 @@ def backgrounds(
 ) -> list[Shown]:
     """Mean of each background, counts/s, and their sum.
 
-    A background that is subtracted after merging counts as intensity times response.
+    One that is an intensity and nothing else counts as intensity times response.
 
     Args:
         models: Names and models.
@@ -88,13 +88,15 @@ def backgrounds(
     for name, model in models:
         values = []
         for panel, response in zip(panels, responses, strict=True):
-            if isinstance(model, IntensityBackground):
-                mean = model.intensity(panel.s_norm)[0] * response
+            if isinstance(model, BackgroundModel):
+                parts = (
+                    model.panel_background(panel, response),
+                    model.block_background([image], panel, response),
+                    model.image_background(image, panel, response),
+                )
+                mean = sum(_full(panel, part[0]) for part in parts)
             else:
-                mean = _full(panel, model.panel_background(panel, response)[0])
-                of_block = model.block_background([image], panel, response)[0]
-                of_image = model.image_background(image, panel, response)[0]
-                mean = mean + _full(panel, of_block) + _full(panel, of_image)
+                mean = model.intensity(panel.s_norm)[0] * response
             values.append(mean)
         found.append(Shown(name, values))
     return [*found, _together("sum", found, panels, np.add, 0.0)]

@@ -16,11 +16,12 @@ from scipy.integrate import trapezoid
 import iotbx.cif.model
 import iotbx.pdb
 
+from diffuse_core import show
 from diffuse_core.errors import ConfigError
 from diffuse_core.models import BackgroundModel, IntensityBackground
 from diffuse_core.plugins.background import compton
 from diffuse_core.plugins.background.compton import composition, theory
-from diffuse_core.testing import check_plugin, make_geometry, make_run
+from diffuse_core.testing import check_plugin, make_geometry, make_image, make_run
 
 LYSOZYME = (
     "KVFGRCELAAAMKRHGLDNYRGYSLGNWVCAAKFESNFNTQATNRNTDGSTDYGILQINSRWWCNDGRTPGSRNLC"
@@ -278,3 +279,13 @@ def test_unusable_parameters_are_named(text, message):
 def test_unknown_element():
     with pytest.raises(ConfigError, match="Qq is no element"):
         composition.atomic_numbers({"Qq": 1}, "background.compton")
+
+
+def test_show_gives_the_counts_that_are_subtracted():
+    geometry = make_geometry()
+    response = np.full(geometry.shape, 0.01, np.float32)
+    model = compton.Compton(WATER, [geometry], 50.0)
+    shown = show.backgrounds([("compton", model)], [geometry], make_image(), [response])
+    expected, _ = model.panel_background(geometry, response)
+    np.testing.assert_allclose(shown[0].values[0], expected)
+    assert expected.min() > 0

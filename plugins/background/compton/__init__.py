@@ -53,8 +53,8 @@ solvent {
 scale = None
   .type = float(value_min=0)
   .help = "Intensity of one electron unit per unit cell, counts/s/sr: subtracts counts"
-          "before merging. None: nothing is subtracted until the map is on the absolute"
-          "scale."
+          "before merging. None: no command subtracts anything; from Python,"
+          "diffuse_core.absolute.on_absolute_scale does, from a finished map."
 detector = *counting integrating
   .type = choice
   .help = "A photon counter sees the shifted photon as one count, whatever its energy"
