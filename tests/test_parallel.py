@@ -384,3 +384,42 @@ def test_dask_is_imported_only_when_selected():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_goes_away_is_one_sentence(tasks, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    file = tmp_path / "scheduler.json"
+    modules = str(Path(tasks.__file__).parent)
+    cluster = [
+        subprocess.Popen(
+            [sys.executable, "-m", "dask", *command, "--host", "127.0.0.1"],
+            env={**os.environ, "PYTHONPATH": modules},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for command in (
+            ["scheduler", "--port", "0", "--no-dashboard", f"--scheduler-file={file}"],
+            ["worker", f"--scheduler-file={file}", "--nthreads", "1", "--no-nanny"],
+        )
+    ]
+    try:
+        wait_until(file.exists, 60)
+        found = run_tasks(
+            tasks.prepare,
+            tasks.slow_square,
+            tmp_path,
+            range(200),
+            1,
+            engine="dask",
+            address=str(file),
+        )
+        next(found)
+        cluster[0].kill()
+        with pytest.raises(DiffuseError, match="went away"):
+            list(found)
+    finally:
+        for process in cluster:
+            process.kill()
+            process.wait()
+    assert distributed.client._get_global_client() is None

@@ -97,7 +97,7 @@ def _results(distributed, client, job: Job) -> Iterator[Any]:
         try:
             with client.as_current():
                 distributed.wait(list(running), _LOOK, "FIRST_COMPLETED")
-        except TimeoutError:
+        except distributed.TimeoutError:
             _wait_for_workers(client)
             continue
         for future in [f for f in running if f.done()]:
@@ -168,7 +168,7 @@ def _client(distributed, address: str):
         client = distributed.Client(
             None if given else address, timeout=_CONNECT, set_as_default=False, **given
         )
-    except (OSError, TimeoutError, ValueError) as error:
+    except (OSError, distributed.TimeoutError, ValueError) as error:
         raise ConfigError(
             f"No Dask scheduler answers at parallel.dask.address={address} ({error}): "
             "give the address that it printed when it started, tcp://host:port."
