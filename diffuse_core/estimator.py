@@ -135,7 +135,7 @@ def voxel_sums(
         marks,
     )
     names = [*RAW, *WEIGHTED, *(c for kind in halves for c in half_columns(kind))]
-    return dict(zip(names, np.ascontiguousarray(table.T), strict=True))
+    return dict(zip(names, table.T, strict=True))
 
 
 @njit(cache=True, nogil=True)

@@ -136,7 +136,7 @@ class _Test:
     def prediction(self, keep: np.ndarray):
         """Intensity from the others, and u, z: its variance is intensity u + z."""
         w, a = self.w, self.a
-        s = np.maximum(self.others(w * a**2, keep), 1e-300)
+        s = np.maximum(self.others(w * a**2, keep), 1e-150)
         intensity = np.maximum(self.others(w * a * self.y, keep) / s, 0.0)
         u = np.maximum(self.others(w**2 * a**3, keep), 0.0) / s**2
         z = np.maximum(self.others(w**2 * a**2 * self.variance, keep), 0.0) / s**2

@@ -56,7 +56,9 @@ def merged_file(path: str | os.PathLike, provenance: dict):
         yield append
 
 
-def _append(group, columns: dict[str, np.ndarray]) -> None:
+def _append(group, columns: dict[str, np.ndarray], fast=()) -> None:
+    """Adds rows to the data sets of a group; those named in `fast` are for h5py only,
+    and compressed in a quarter of the time."""
     for name, values in columns.items():
         if name not in group:
             shape = values.shape[1:]
@@ -66,8 +68,8 @@ def _append(group, columns: dict[str, np.ndarray]) -> None:
                 maxshape=(None, *shape),
                 dtype=values.dtype,
                 chunks=(CHUNK, *shape),
-                compression="gzip",
-                compression_opts=1,
+                compression="lzf" if name in fast else "gzip",
+                compression_opts=None if name in fast else 1,
                 shuffle=True,
             )
         n = len(group[name])
@@ -81,7 +83,7 @@ def _new_table(h5, part: Merged, provenance: dict) -> None:
     group.attrs["estimator"] = part.estimator
     group.attrs["sums"] = list(part.sums)
     group.attrs["signal"] = "intensity"
-    _append(group, _table_columns(part))
+    _append(group, _table_columns(part), part.sums)
     for name in part.grid.axes:
         group[name].attrs["units"] = part.grid.units
     for name in ("intensity", "sigma"):
