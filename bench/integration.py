@@ -19,8 +19,9 @@ import numpy as np
 
 from diffuse_core import boundary, config
 from diffuse_core.compat import load_experiments
-from diffuse_core.integrate import Integrator, Models
+from diffuse_core.integrate import Integrator
 from diffuse_core.models import RunInputs
+from diffuse_core.panels import Models
 from diffuse_core.plan import ImageSource, PanelCache, make_blocks
 from diffuse_core.registry import Registry
 from diffuse_core.simulate import run_simulation

@@ -18,8 +18,8 @@ from scitbx import matrix
 from diffuse_core.compat import oscillation_width, trusted_limits
 from diffuse_core.errors import ConfigError, InputError
 from diffuse_core.geometry import BeamGeometry, PanelGeometry
-from diffuse_core.integrate import Readout
 from diffuse_core.models import Image
+from diffuse_core.panels import Readout
 from diffuse_core.usable import Trusted, Usable
 
 logger = logging.getLogger("dials.diffuse")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import h5py
 import numpy as np
 
 from diffuse_core.errors import InputError
+from diffuse_core.row_order import combined
 
 RUN_FILE = "run.json"
 SUMS = ("counts", "exposure", "background", "background_variance")
@@ -26,6 +28,11 @@ DTYPES = {
     **dict.fromkeys(SUMS, np.float64),
     **dict.fromkeys(MEANS, np.float32),
 }
+
+
+PACKED = ("key", "panel", "pixels", "counts", "background", "background_variance")
+"""Columns that are compressed; the bits of the others are too random to gain by it."""
+ROWS_PER_CHUNK = 1 << 15
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,31 +58,20 @@ class Observations:
         return len(self.columns["key"])
 
 
-def combine_rows(
+def columns_of(
     key: np.ndarray, panel: np.ndarray, sums: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Columns of the rows whose key and panel are equal added up, sorted.
+    """Columns of rows of sums.
 
     Args:
         key: (n,) int64.
         panel: (n,) int.
         sums: (n, 9) float64, `kernels.COLUMNS`.
     """
-    order = np.lexsort((panel, key))
-    key, panel, sums = key[order], panel[order], sums[order]
-    starts = np.flatnonzero(
-        np.concatenate(
-            [
-                np.ones(min(len(key), 1), bool),
-                (np.diff(key) != 0) | (np.diff(panel) != 0),
-            ]
-        )
-    )
-    total = np.add.reduceat(sums, starts, axis=0) if len(starts) else sums
-    counts, pixels, exposure, background, variance, *weighted = total.T
+    counts, pixels, exposure, background, variance, *weighted = sums.T
     values = dict(
-        key=key[starts],
-        panel=panel[starts],
+        key=key,
+        panel=panel,
         pixels=pixels,
         counts=counts,
         exposure=exposure,
@@ -86,21 +82,53 @@ def combine_rows(
     return {name: values[name].astype(dtype) for name, dtype in DTYPES.items()}
 
 
+def combine_rows(
+    key: np.ndarray, panel: np.ndarray, sums: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Columns of the rows whose key and panel are equal added up, sorted."""
+    return columns_of(*combined(key, np.asarray(panel, np.int16), sums))
+
+
 def write_observations(path: Path, table: Observations) -> None:
     """Writes one block; the file appears whole or not at all."""
+    write_parts(path, [table.columns], lambda: table.meta)
+
+
+def write_parts(
+    path: Path,
+    parts: Iterable[dict[str, np.ndarray]],
+    meta: Callable[[], dict],
+) -> None:
+    """Writes one block that comes in parts; the file appears whole or not at all.
+
+    Args:
+        path: The file.
+        parts: Columns of consecutive rows.
+        meta: Called when all parts are written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with h5py.File(temporary, "w") as h5:
             h5.attrs["format"] = "dials.diffuse observations 1"
-            h5.attrs["meta"] = json.dumps(table.meta)
-            for name, values in table.columns.items():
+            for name, dtype in DTYPES.items():
+                packed = name in PACKED
                 h5.create_dataset(
                     name,
-                    data=values,
-                    chunks=True if len(values) else None,
-                    compression="lzf" if len(values) else None,
-                    shuffle=True if len(values) else None,
+                    (0,),
+                    dtype,
+                    maxshape=(None,),
+                    chunks=(ROWS_PER_CHUNK,),
+                    compression="lzf" if packed else None,
+                    shuffle=packed,
                 )
+            start = 0
+            for part in parts:
+                stop = start + len(part["key"])
+                for name in DTYPES:
+                    h5[name].resize((stop,))
+                    h5[name][start:stop] = part[name]
+                start = stop
+            h5.attrs["meta"] = json.dumps(meta())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

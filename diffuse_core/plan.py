@@ -15,8 +15,8 @@ from diffuse_core import boundary
 from diffuse_core.compat import oscillation_width
 from diffuse_core.errors import ConfigError, InputError
 from diffuse_core.geometry import PanelGeometry
-from diffuse_core.integrate import Exposure, Models, PanelSetup, prepare_panel
 from diffuse_core.models import Image, RunInputs
+from diffuse_core.panels import Exposure, Models, PanelSetup, prepare_panel
 
 logger = logging.getLogger("dials.diffuse")
 

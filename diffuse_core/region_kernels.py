@@ -9,7 +9,8 @@ from numba import njit
 
 
 @njit(cache=True)
-def _absent(h0, h1, h2, r, rot, trans, n_op, den):
+def absent(h0, h1, h2, r, rot, trans, n_op, den):
+    """True if an operator of region r makes the point h0, h1, h2 absent."""
     for o in range(n_op[r]):
         if (
             h0 * rot[r, o, 0, 0] + h1 * rot[r, o, 1, 0] + h2 * rot[r, o, 2, 0] == h0
@@ -129,7 +130,7 @@ def in_region(
                 inside = along2 / radial2 + across2 / tangential2 < 1.0
             if not inside:
                 continue
-            if satellite or not _absent(
+            if satellite or not absent(
                 int(p0), int(p1), int(p2), r, rot, trans, n_op, den
             ):
                 return True

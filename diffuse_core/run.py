@@ -5,24 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from iotbx.phil import parse
 
 from diffuse_core import boundary, config, inputs
 from diffuse_core.errors import InputError, PluginError
-from diffuse_core.integrate import Integrator, Models
+from diffuse_core.integrate import Integrator
 from diffuse_core.io.image_files import files_of
 from diffuse_core.io.provenance import file_record, program, provenance
 from diffuse_core.models import RunInputs
-from diffuse_core.observations import (
-    Observations,
-    phi_range,
-    read_meta,
-    write_observations,
-)
+from diffuse_core.observations import phi_range, read_meta, write_parts
+from diffuse_core.panels import Models
 from diffuse_core.plan import Block, ImageSource, PanelCache, check_experiments
 from diffuse_core.registry import Registry, fingerprint
 
@@ -89,7 +87,7 @@ class Run:
         )
         self._panels = PanelCache(self.inputs, self.models)
         self._source = ImageSource(self.inputs, self.models.mapper.oversample[2])
-        self._integrator = Integrator(self.models, self._panels)
+        self._integrator = Integrator(self.models, self._panels, spec.folder)
 
     def finished(self, block: Block) -> dict | None:
         """What was counted in a block whose file is there, of the same inputs and
@@ -110,29 +108,40 @@ class Run:
     def integrate(self, block: Block) -> dict:
         """Observations of one block, written to its file; what was counted."""
         path = block_path(self.spec.folder, block)
-        columns, tally = self._integrator.integrate_block(
+        rows, tally = self._integrator.integrate_rows(
             self.inputs.setups[block.experiment],
             self._source.exposures(block),
             self._source.images(block),
             self._source.earlier(block),
         )
-        tally["observations"] = len(columns["key"])
-        tally["counts"] = float(columns["counts"].sum())
+        tally |= {"observations": 0, "counts": 0.0}
+        phi: list[float] = []
+
+        def parts() -> Iterator[dict]:
+            for columns in rows.parts():
+                tally["observations"] += len(columns["key"])
+                tally["counts"] += float(columns["counts"].sum())
+                phi.extend(phi_range(columns["phi"]) or ())
+                yield columns
+
         experiment = self.inputs.experiments[block.experiment]
         crystal = experiment.crystal
-        meta = {
-            "signature": self._signature(block),
-            "tally": tally,
-            "grid": self.models.mapper.grid.to_dict(),
-            "block": [block.number, block.experiment, block.start, block.stop],
-            "identifier": experiment.identifier,
-            "still": boundary.is_still(experiment),
-            "phi": phi_range(columns["phi"]),
-            "unit_cell": list(crystal.get_unit_cell().parameters()),
-            "space_group": crystal.get_space_group().type().hall_symbol(),
-            "provenance": self.spec.provenance,
-        }
-        write_observations(path, Observations(columns, meta))
+
+        def meta() -> dict:
+            return {
+                "signature": self._signature(block),
+                "tally": tally,
+                "grid": self.models.mapper.grid.to_dict(),
+                "block": [block.number, block.experiment, block.start, block.stop],
+                "identifier": experiment.identifier,
+                "still": boundary.is_still(experiment),
+                "phi": phi_range(np.array(phi)),
+                "unit_cell": list(crystal.get_unit_cell().parameters()),
+                "space_group": crystal.get_space_group().type().hall_symbol(),
+                "provenance": self.spec.provenance,
+            }
+
+        write_parts(path, parts(), meta)
         return {**tally, "written": path.name}
 
     def _signature(self, block: Block) -> str:

@@ -28,7 +28,7 @@ from diffuse_core.region_kernels import (
 from diffuse_core.regions import pack_regions
 
 if TYPE_CHECKING:
-    from diffuse_core.integrate import Exposure
+    from diffuse_core.panels import Exposure
 
 CHUNK = 8
 

@@ -16,10 +16,11 @@ from iotbx.phil import parse
 from diffuse_core import boundary, config
 from diffuse_core.compat import load_experiments
 from diffuse_core.errors import ConfigError, InputError
-from diffuse_core.integrate import Integrator, Models
+from diffuse_core.integrate import Integrator
 from diffuse_core.merge import merge_observations
 from diffuse_core.models import RunInputs
 from diffuse_core.observations import Observations
+from diffuse_core.panels import Models
 from diffuse_core.plan import ImageSource, PanelCache, make_blocks
 from diffuse_core.plugins.background import images
 from diffuse_core.plugins.background.images import model as images_model

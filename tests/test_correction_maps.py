@@ -16,9 +16,9 @@ from dxtbx.format.image import ImageDouble
 
 from diffuse_core.compat import load_experiments
 from diffuse_core.errors import ConfigError, InputError
-from diffuse_core.integrate import Models, Readout, prepare_panel
 from diffuse_core.io.panel_arrays import read_panel_arrays
 from diffuse_core.models import RunInputs
+from diffuse_core.panels import Models, Readout, prepare_panel
 from diffuse_core.plugins.correction.flat_field import FlatField
 from diffuse_core.plugins.correction.gain import Gain
 from diffuse_core.testing import make_geometry, make_run

@@ -10,14 +10,7 @@ import pytest
 from diffuse_core.errors import PluginError
 from diffuse_core.geometry import BeamGeometry, PanelGeometry
 from diffuse_core.grid import Grid, indices_of, keys_of
-from diffuse_core.integrate import (
-    Exposure,
-    Integrator,
-    Models,
-    Readout,
-    pack_regions,
-    prepare_panel,
-)
+from diffuse_core.integrate import Integrator
 from diffuse_core.models import (
     BackgroundModel,
     CorrectionModel,
@@ -26,7 +19,9 @@ from diffuse_core.models import (
     Mapper,
     MaskModel,
 )
+from diffuse_core.panels import Exposure, Models, Readout, prepare_panel
 from diffuse_core.region_kernels import keep_pixels
+from diffuse_core.regions import pack_regions
 
 BEAM = BeamGeometry(1.0, (0.0, 0.0, -1.0), (0.0, 1.0, 0.0), 0.99)
 SHAPE = (70, 90)
@@ -232,7 +227,7 @@ def test_sums_are_those_of_the_definition(mapper, dtype):
 def test_images_are_taken_in_chunks_without_trace(monkeypatch, mapper):
     models = Models([Stripe()], [Ramp()], [Glow()], mapper())
     whole, _ = integrate(models, exposures(np.random.default_rng(1), 7))
-    monkeypatch.setattr("diffuse_core.integrate.CHUNK", 3)
+    monkeypatch.setattr("diffuse_core.chunk.IMAGES", 3)
     parts, tally = integrate(models, exposures(np.random.default_rng(1), 7))
     assert tally["images"] == 7
     for name, values in whole.items():

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from diffuse_core.grid import Grid, keys_of
-from diffuse_core.integrate import Exposure, Integrator, Models, Readout, prepare_panel
+from diffuse_core.integrate import Integrator
 from diffuse_core.models import BackgroundModel, LatticeRegion, Mapper, MaskModel
+from diffuse_core.panels import Exposure, Models, Readout, prepare_panel
 from diffuse_core.testing import make_geometry, make_image
 
 N_IMAGES = 24
