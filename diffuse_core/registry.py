@@ -10,6 +10,7 @@ import inspect
 import json
 import os
 import sys
+import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ BUILT_IN = "dials-diffuse"
 """Distribution of the models that come with the program."""
 
 _MARK = f"{hookspecs.PROJECT}_impl"
+_HASHES: weakref.WeakKeyDictionary[ModuleType, str] = weakref.WeakKeyDictionary()
 
 __all__ = [
     "GROUP",
@@ -104,20 +106,19 @@ class RegisteredModel:
         """(kind, name, distribution, version, hash of the model's source).
 
         The hash is that of the file that defines the class, and of the plug-in's whole
-        package if it is one; not of what they import from elsewhere.
+        package if it is one; not of what they import from elsewhere. It is taken once
+        in the life of a module, so a process that lives on while the files change does
+        not pass off the code that it runs as the new one.
         """
         module = sys.modules[self.plugin.load().__module__]
-        files = {Path(getattr(module, "__file__", None) or "")}
-        package = sys.modules.get(self.source.module)
-        for folder in getattr(package, "__path__", ()):
-            files.update(Path(folder).rglob("*.py"))
-        code = b"".join(path.read_bytes() for path in sorted(files) if path.is_file())
+        if module not in _HASHES:
+            _HASHES[module] = _hash_of(module, sys.modules.get(self.source.module))
         return (
             self.kind,
             self.plugin.name,
             self.source.distribution,
             self.source.version,
-            hashlib.sha256(code).hexdigest()[:12],
+            _HASHES[module],
         )
 
     def _contracts(self) -> tuple[type, ...]:
@@ -285,6 +286,14 @@ class Registry:
                         f"The {model} can't be the default: {other.plugin.name!r} of "
                         f"{other.source} is."
                     )
+
+
+def _hash_of(module: ModuleType, package: ModuleType | None) -> str:
+    files = {Path(getattr(module, "__file__", None) or "")}
+    for folder in getattr(package, "__path__", ()):
+        files.update(Path(folder).rglob("*.py"))
+    code = b"".join(path.read_bytes() for path in sorted(files) if path.is_file())
+    return hashlib.sha256(code).hexdigest()[:12]
 
 
 def fingerprint(chosen: Iterable[RegisteredModel]) -> tuple[tuple[str, ...], ...]:

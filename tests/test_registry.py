@@ -537,3 +537,18 @@ def test_the_fingerprint_tells_version_and_code(tmp_path, monkeypatch):
     assert made("1.1", "a = 1") != first
     assert made("1.0", "a = 2") != first
     sys.modules.pop("finger")
+
+
+def test_the_fingerprint_is_that_of_the_code_that_runs(tmp_path, monkeypatch):
+    """A worker that lives on while a plug-in is edited still runs the old one."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "edited.py").write_text("class Model: pass\n")
+    registry = Registry()
+    registry.add(
+        offering("mask", plugin("one", factory="edited:Model")),
+        Source("edited", "edited", "1.0"),
+    )
+    before = fingerprint([registry.get("mask", "one")])
+    (tmp_path / "edited.py").write_text("class Model: a = 1\n")
+    assert fingerprint([registry.get("mask", "one")]) == before
+    sys.modules.pop("edited")
