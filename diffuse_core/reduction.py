@@ -7,7 +7,9 @@ workers. Either way rows come in one order, so sums over them have the same bits
 
 from __future__ import annotations
 
+import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ from diffuse_core.symmetry import UniqueVoxels
 
 # Memory (bytes) per row while a range is reduced: rows twice, scales, sums, the table.
 WORKING_BYTES = 400
+PREFIX = ".diffuse_sorting_"
 
 
 def no_progress(done: int, total: int) -> None:
@@ -226,8 +229,9 @@ class Reduction:
                 f"{self.scratch.resolve()}, and {free / 2**30:.1f} GiB are free there: "
                 "make room, or write the output to another disk."
             )
+        _remove_orphans(self.scratch)
         self._folder = tempfile.TemporaryDirectory(
-            prefix=".diffuse_sorting_", dir=self.scratch
+            prefix=f"{PREFIX}{socket.gethostname()}_{os.getpid()}_", dir=self.scratch
         )
 
 
@@ -249,6 +253,19 @@ class _RangeWork:
         number, (start, stop) = item
         rows = rows_between(work.runs, start, stop)
         return number, work.task(state, rows), len(rows)
+
+
+def _remove_orphans(scratch: Path) -> None:
+    """Removes the temporary folders of processes of this machine that were killed."""
+    mine = f"{PREFIX}{socket.gethostname()}_"
+    for folder in scratch.glob(f"{mine}*"):
+        pid = folder.name.removeprefix(mine).split("_")[0]
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except (OSError, ValueError):
+            continue
 
 
 def _operator(text: str, grid: Grid) -> np.ndarray:

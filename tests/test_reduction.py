@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +23,7 @@ from diffuse_core.half_sets import KINDS
 from diffuse_core.merge import sums_of
 from diffuse_core.merging import MergingPlan, merge_rows, prepared
 from diffuse_core.observations import DTYPES, Observations, write_observations
-from diffuse_core.reduction import Reduction
+from diffuse_core.reduction import PREFIX, Reduction
 from diffuse_core.rows import DTYPES as ROW_DTYPES
 from diffuse_core.rows import select_rows
 from diffuse_core.symmetry import UniqueVoxels
@@ -94,7 +99,7 @@ def merged(folders, memory, nproc, scratch) -> tuple[dict, int]:
         plan = MergingPlan(
             reduction.collection.grid, reduction.sources, halves=KINDS, seed=5
         )
-        parts = list(reduction.map(prepared, merge_rows, plan, nproc))
+        parts = [p.merged for p in reduction.map(prepared, merge_rows, plan, nproc)]
     columns = [{**sums_of(p), "sigma": p.sigma, "index": p.index} for p in parts]
     joined = {n: np.concatenate([c[n] for c in columns]) for n in columns[0]}
     return joined, len(parts)
@@ -179,6 +184,28 @@ def test_temporary_files_go_when_the_work_fails(folders, tmp_path):
         with pytest.raises(DiffuseError):
             list(reduction.map(prepared, fail, None))
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_process_left_is_removed(folders, tmp_path):
+    """Folders of processes that live, or of other machines, stay."""
+    host = socket.gethostname()
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    names = [f"{PREFIX}{host}_{dead.pid}_x", f"{PREFIX}{host}_{os.getpid()}_x"]
+    names.append(f"{PREFIX}elsewhere_{dead.pid}_x")
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run_000000").write_bytes(b"1234")
+    with Reduction(folders, memory=TINY, scratch=tmp_path) as reduction:
+        next(reduction.ranges())
+    assert {p.name for p in tmp_path.iterdir()} == set(names[1:])
+
+
+def test_a_full_disk_is_told_before_the_work(folders, tmp_path, monkeypatch):
+    usage = SimpleNamespace(total=1, used=1, free=1000)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
+    with pytest.raises(DiffuseError, match="make room"):
+        next(Reduction(folders, memory=TINY, scratch=tmp_path).ranges())
 
 
 @pytest.mark.parametrize("memory", [1.0, TINY])
