@@ -26,6 +26,9 @@ WELL_KNOWN = 5.0
 """Spherical average over sigma from which on voxels are sorted by intensity."""
 
 SIGNIFICANT = 3.0
+POOR = 4.0
+"""Misfit from which on factor and relative error do not explain the scatter."""
+
 SMALL = 0.02
 """What is not worth a word: 2 %, of the sigmas or of the intensity."""
 
@@ -65,6 +68,7 @@ class ErrorModel:
         beyond: Scatter beyond counting as a part of the intensity, whatever its cause:
             sqrt(sum (Q - E) / sum I^2 D); 0 where there is none.
         bins: Chi-squared by intensity, which the model is fitted to.
+        misfit: Reduced chi-squared of that fit, NaN if nothing was fitted.
         reason: What it means, one sentence.
     """
 
@@ -73,6 +77,7 @@ class ErrorModel:
     sigma_scale: Estimate
     beyond: Estimate
     bins: tuple[Bin, ...]
+    misfit: float
     reason: str
 
 
@@ -90,46 +95,45 @@ def fit_error_model(
         average: (n,) spherical average of the intensity at their |s|.
     """
     seen = spread.expected > 0
+    if not seen.any():
+        return ErrorModel(*[NOTHING] * 4, (), np.nan, "There are no symmetry mates.")
     q, e = spread.found[seen], spread.expected[seen]
     square = intensity[seen] ** 2 - sigma[seen] ** 2
     per_relative = square * spread.unit[seen]
     overall = _root(ratio_of_means(q, e))
     beyond = _root(ratio_of_means(q - e, per_relative))
-    n_bins = min(BINS, len(q) // FEWEST_IN_BIN)
-    if n_bins < 3:
-        return ErrorModel(
-            *(NOTHING, NOTHING, overall, beyond, ()),
-            "There are too few symmetry mates to tell what their scatter means.",
-        )
+    n_bins = max(min(BINS, len(q) // FEWEST_IN_BIN), 1)
     known = np.median(np.abs(average[seen]) / sigma[seen]) > WELL_KNOWN
     order = np.argsort((intensity if known else average)[seen], kind="stable")
     share = np.cumsum(e[order]) / e.sum()
     parts = np.split(order, np.searchsorted(share, np.arange(1, n_bins) / n_bins))
+    found = [(p, ratio_of_means(q[p], e[p])) for p in parts]
+    found = [(p, ratio) for p, ratio in found if 0 < ratio.value < ratio.high]
+    if len(found) < 3:
+        return ErrorModel(
+            *(NOTHING, NOTHING, overall, beyond, (), np.nan),
+            "There are too few symmetry mates to tell what their scatter means.",
+        )
     bins = tuple(
-        Bin(len(p), float(intensity[seen][p].mean()), ratio_of_means(q[p], e[p]))
-        for p in parts
+        Bin(len(p), float(intensity[seen][p].mean()), ratio) for p, ratio in found
     )
     above = np.array([b.chi_squared.value for b in bins])
     error = np.array([b.chi_squared.high - b.chi_squared.value for b in bins])
-    slope = np.array([per_relative[p].sum() / e[p].sum() for p in parts])
-    solution, errors = _line(slope, above, error)
+    slope = np.array([per_relative[p].sum() / e[p].sum() for p, _ in found])
+    solution, errors, misfit = _line(slope, above, error)
     factor, relative = (
         _root(Estimate(v, v - d, v + d)) for v, d in zip(solution, errors, strict=True)
     )
-    return ErrorModel(
-        factor,
-        relative,
-        overall,
-        beyond,
-        bins,
-        _reason(factor, relative, beyond, solution[1] > SIGNIFICANT * errors[1]),
-    )
+    said = _reason(factor, relative, beyond, solution[1] > SIGNIFICANT * errors[1])
+    if misfit > POOR:
+        said = _unexplained(beyond)
+    return ErrorModel(factor, relative, overall, beyond, bins, misfit, said)
 
 
 def _line(
     slope: np.ndarray, values: np.ndarray, error: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Constant and coefficient of slope (n,), neither below 0, and their errors.
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Constant and coefficient of slope (n,), neither below 0, errors, misfit.
 
     The relative errors of the values are kept and taken of the fit, not of the values:
     else those that are low by chance would count the most.
@@ -141,11 +145,14 @@ def _line(
         solution, _ = nnls(columns * np.sqrt(weight)[:, None], values * np.sqrt(weight))
         fit = columns @ solution
     free = columns[:, : 1 + (solution[1] > 0)]
-    covariance = np.linalg.pinv((free.T * weight) @ free)
-    errors = np.full(2, np.sqrt(covariance[0, 0]))
-    if solution[1] > 0:
-        errors[1] = np.sqrt(covariance[1, 1])
-    return solution, errors
+    errors = np.array(
+        [
+            np.sqrt(np.linalg.pinv((free.T * weight) @ free)[0, 0]),
+            np.sqrt(np.linalg.pinv((columns.T * weight) @ columns)[1, 1]),
+        ]
+    )
+    freedom = len(slope) - free.shape[1]
+    return solution, errors, float((weight * (values - fit) ** 2).sum() / freedom)
 
 
 def _root(square: Estimate) -> Estimate:
@@ -170,9 +177,10 @@ def _reason(
     error = factor.high - factor.value
     if abs(factor.value - 1.0) > max(SMALL, SIGNIFICANT * error):
         size = f"{factor.value:.3g} times what counting gives at all intensities"
+        part = _percent(beyond)
         if factor.value > 1.0:
             said.append(
-                f"symmetry mates scatter {size} ({100 * beyond.value:.2g} % of the "
+                f"symmetry mates scatter {size} ({part} of the "
                 "intensity beyond it): counts are not single photons (gain), "
                 "intensities vary within a voxel, or a background varies"
             )
@@ -185,3 +193,16 @@ def _reason(
         return "Symmetry mates agree as counting allows: the sigmas are right."
     text = "; ".join(said)
     return text[0].upper() + text[1:] + "."
+
+
+def _unexplained(beyond: Estimate) -> str:
+    return (
+        f"Symmetry mates differ by {_percent(beyond)} of the intensity beyond "
+        "counting, and neither one factor nor one fraction of the intensity explains "
+        "it: some voxels are worse than others (Bragg peaks, ice, bad pixels, "
+        "intensities that vary within a voxel)."
+    )
+
+
+def _percent(part: Estimate) -> str:
+    return f"{100 * part.value:.2g} %" if np.isfinite(part.value) else "an unknown part"

@@ -10,6 +10,7 @@ left of Bragg peaks would feign agreement.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from diffuse_core import agreement
 from diffuse_core.agreement import Estimate
 from diffuse_core.error_model import ErrorModel, Spread, fit_error_model
 from diffuse_core.signal_limit import THRESHOLD, Limit, signal_limit
-from diffuse_core.statistics import shell_edges, shell_numbers, spherical_average
+from diffuse_core.statistics import shell_edges, spherical_average
 
 FINE_SHELLS = 40
 FEWEST_IN_FINE_SHELL = 200
@@ -44,8 +45,8 @@ class Voxels:
     halves: dict[str, np.ndarray] = field(default_factory=dict)
     spread: Spread | None = None
 
-    def at(self, rows: np.ndarray) -> Voxels:
-        """Some of the voxels: rows (n,) bool."""
+    def at(self, rows) -> Voxels:
+        """Some of the voxels: rows is a slice, (n,) bool or (m,) int."""
         spread = self.spread
         return Voxels(
             self.s[rows],
@@ -156,72 +157,99 @@ def statistics(
         unique_lattice_points: (n,) those of them that are at lattice points.
         threshold: CC1/2 at which a signal ends.
     """
+    voxels = voxels.at(np.argsort(voxels.s, kind="stable"))
+    starts = np.searchsorted(voxels.s, edges)
+    starts[-1] = np.searchsorted(voxels.s, edges[-1], side="right")
+    slices = [slice(a, b) for a, b in pairwise(starts)]
+    slices.append(slice(starts[0], starts[-1]))
+    limits = [*pairwise(edges), (edges[0], edges[-1])]
     between = ~voxels.lattice_point
-    subsets = {
-        "all": _anisotropic_halves(voxels, np.ones(len(between), bool)),
-        "between": _anisotropic_halves(voxels, between),
-    }
-    shell = shell_numbers(voxels.s, edges)
-    inside = shell >= 0
-    totals = None if unique is None else (unique, unique_lattice_points)
-    rows = [
-        _figures(voxels, subsets, shell == i, edges[i], edges[i + 1], _of(totals, i))
-        for i in range(len(edges) - 1)
-    ]
-    overall = _figures(
-        voxels, subsets, inside, edges[0], edges[-1], _of(totals, slice(None))
-    )
-    model = None
-    if voxels.spread is not None:
-        kept = voxels.at(between)
-        if len(kept.s):
-            average = spherical_average(kept.s, kept.intensity)(kept.s)
-            model = fit_error_model(kept.spread, kept.intensity, kept.sigma, average)
+    masks = {"all": np.ones(len(between), bool), "between": between}
+    agreements = {name: [{} for _ in slices] for name in masks}
     limit = None
-    if "random" in voxels.halves:
-        limit = _limit(voxels.s, subsets["between"]["random"], threshold)
-    return Statistics(tuple(rows), overall, limit, model)
+    for name, mask in masks.items():
+        for kind in voxels.halves:
+            halves = _halves(voxels, kind, mask)
+            for found, part in zip(agreements[name], slices, strict=True):
+                found[kind] = _agreement(halves, part)
+            if (name, kind) == ("between", "random"):
+                limit = _limit(halves, threshold)
+    rows = [
+        _figures(
+            voxels.at(part),
+            *limits[i],
+            _unique(unique, unique_lattice_points, i),
+            {name: found[i] for name, found in agreements.items()},
+        )
+        for i, part in enumerate(slices)
+    ]
+    model = None
+    if voxels.spread is not None and between.any():
+        kept = voxels.at(between)
+        average = spherical_average(kept.s, kept.intensity)(kept.s)
+        model = fit_error_model(kept.spread, kept.intensity, kept.sigma, average)
+    return Statistics(tuple(rows[:-1]), rows[-1], limit, model)
 
 
-def _of(totals, which) -> tuple[int | None, int | None]:
-    if totals is None:
+def _unique(unique, lattice_points, shell: int) -> tuple[int | None, int | None]:
+    """Unique voxels of a shell, or of all; and those not at lattice points."""
+    if unique is None:
         return None, None
-    unique, lattice_points = (int(np.sum(t[which])) for t in totals)
-    return unique, unique - lattice_points
+    which = shell if shell < len(unique) else slice(None)
+    total = int(np.sum(unique[which]))
+    return total, total - int(np.sum(lattice_points[which]))
 
 
 @dataclass(frozen=True, eq=False)
 class _Halves:
-    """rows: (n,) bool: in both halves. values, anisotropic: (2, n), 0 elsewhere."""
+    """Voxels in both halves, by |s|.
+
+    rows: (m,) int: which they are. s: (m,). values, anisotropic: (2, m).
+    """
 
     rows: np.ndarray
+    s: np.ndarray
     values: np.ndarray
     anisotropic: np.ndarray
 
+    def at(self, part: slice) -> slice:
+        """Those among the voxels of a slice."""
+        return slice(*np.searchsorted(self.rows, [part.start, part.stop]))
 
-def _anisotropic_halves(voxels: Voxels, subset: np.ndarray) -> dict[str, _Halves]:
-    found = {}
-    for kind, values in voxels.halves.items():
-        rows = subset & np.isfinite(values).all(axis=0)
-        rest = np.zeros_like(values)
-        if rows.any():
-            s = voxels.s[rows]
-            for i, half in enumerate(values[:, rows]):
-                rest[i, rows] = half - spherical_average(s, half)(s)
-        found[kind] = _Halves(rows, values, rest)
-    return found
+
+def _halves(voxels: Voxels, kind: str, mask: np.ndarray) -> _Halves:
+    values = voxels.halves[kind]
+    rows = np.flatnonzero(mask & np.isfinite(values).all(axis=0))
+    s, values = voxels.s[rows], values[:, rows]
+    rest = np.empty_like(values)
+    for i, half in enumerate(values if len(rows) else ()):
+        rest[i] = half - spherical_average(s, half)(s)
+    return _Halves(rows, s, values, rest)
+
+
+def _agreement(halves: _Halves, part: slice) -> Agreement:
+    here = halves.at(part)
+    a, b = halves.values[:, here]
+    cc_half = agreement.correlation(a, b)
+    rest = agreement.correlation(*halves.anisotropic[:, here])
+    return Agreement(
+        voxels=len(a),
+        cc_half=cc_half,
+        cc_star=agreement.cc_star(cc_half),
+        r_split=agreement.r_split(a, b),
+        cc_half_anisotropic=rest,
+        cc_star_anisotropic=agreement.cc_star(rest),
+    )
 
 
 def _figures(
-    voxels: Voxels,
-    subsets: dict[str, dict[str, _Halves]],
-    rows: np.ndarray,
+    here: Voxels,
     s_low: float,
     s_high: float,
     unique: tuple[int | None, int | None],
+    agreements: dict[str, dict[str, Agreement]],
 ) -> ShellFigures:
-    here = voxels.at(rows)
-    spread = here.at(~here.lattice_point).spread
+    spread = here.spread and here.at(~here.lattice_point).spread
     return ShellFigures(
         s_low=float(max(s_low, 0.0)),
         s_high=float(s_high),
@@ -234,38 +262,20 @@ def _figures(
         sigma=float(here.sigma.mean()) if len(here.s) else np.nan,
         i_over_sigma=agreement.mean(here.intensity / here.sigma),
         chi_squared=spread and agreement.ratio_of_means(spread.found, spread.expected),
-        **{
-            name: {kind: _agreement(h, rows) for kind, h in halves.items()}
-            for name, halves in subsets.items()
-        },
+        **agreements,
     )
 
 
-def _agreement(halves: _Halves, rows: np.ndarray) -> Agreement:
-    rows = rows & halves.rows
-    a, b = halves.values[:, rows]
-    cc_half = agreement.correlation(a, b)
-    rest = agreement.correlation(*halves.anisotropic[:, rows])
-    return Agreement(
-        voxels=int(rows.sum()),
-        cc_half=cc_half,
-        cc_star=agreement.cc_star(cc_half),
-        r_split=agreement.r_split(a, b),
-        cc_half_anisotropic=rest,
-        cc_star_anisotropic=agreement.cc_star(rest),
-    )
-
-
-def _limit(s: np.ndarray, halves: _Halves, threshold: float) -> Limit | None:
-    s, values = s[halves.rows], halves.anisotropic[:, halves.rows]
+def _limit(halves: _Halves, threshold: float) -> Limit | None:
+    s = halves.s
     n = min(FINE_SHELLS, len(s) // FEWEST_IN_FINE_SHELL)
     if n < 3:
         return None
-    shell = shell_numbers(s, shell_edges(s.min(), s.max(), n))
-    parts = [np.flatnonzero(shell == i) for i in range(n)]
-    parts = [p for p in parts if len(p) >= agreement.FEWEST]
+    inner = np.searchsorted(s, shell_edges(s[0], s[-1], n)[1:-1])
+    parts = [slice(a, b) for a, b in pairwise([0, *inner, len(s)])]
+    parts = [p for p in parts if p.stop - p.start >= agreement.FEWEST]
     return signal_limit(
         np.array([s[p].mean() for p in parts]),
-        [agreement.correlation(*values[:, p]) for p in parts],
+        [agreement.correlation(*halves.anisotropic[:, p]) for p in parts],
         threshold,
     )

@@ -95,6 +95,26 @@ def test_bounds_cover(rng):
         assert 0.60 < hits < 0.76, name
 
 
+def test_a_few_wild_voxels_are_neither(rng):
+    """Bragg peaks in 2 % of the voxels: strong ones, of all intensities."""
+    spread, intensity, sigma, average = made_up(rng, mean=200.0)
+    wild = rng.random(len(intensity)) < 0.02
+    wild &= intensity > np.median(intensity)
+    spread.found[wild] *= 300.0
+    model = fit_error_model(spread, intensity, sigma, average)
+    assert model.misfit > 4.0 and "neither one factor" in model.reason
+    good = fit_error_model(*made_up(rng, mean=200.0, relative=0.1))
+    assert good.misfit < 3.0
+
+
+def test_no_mates_at_all():
+    zeros = np.zeros(100)
+    model = fit_error_model(
+        Spread(zeros, zeros, zeros), zeros + 1, zeros + 1, zeros + 1
+    )
+    assert "no symmetry mates" in model.reason and np.isnan(model.sigma_scale.value)
+
+
 def test_few_mates_say_so(rng):
     model = fit_error_model(*made_up(rng, voxels=60))
     assert model.bins == () and "too few" in model.reason

@@ -106,6 +106,7 @@ def _error_model(model: ErrorModel | None) -> dict | None:
         **estimate("factor", model.factor),
         **estimate("relative", model.relative),
         **estimate("beyond_counting", model.beyond),
+        "misfit": number(model.misfit),
         "reason": model.reason,
         "bins": [
             {
