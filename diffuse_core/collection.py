@@ -75,8 +75,15 @@ def collect(folders: Sequence[str]) -> Collection:
     metas = {path: meta for path, (meta, _) in heads.items()}
     first = metas[paths[0]]
     groups = defaultdict(list)
+    runs: dict[Path, tuple[Path, str]] = {}
     for path, meta in metas.items():
         _check(path, meta, paths[0], first)
+        other, run = runs.setdefault(path.parent, (path, meta.get("run")))
+        if meta.get("run") != run:
+            raise InputError(
+                f"{path} and {other} come from runs with different input files, "
+                "parameters or models: run dials.diffuse_integrate again."
+            )
         number = meta["block"][1]
         groups[meta.get("identifier", ""), str(path.parent), number].append(path)
     _check_images(groups, metas)

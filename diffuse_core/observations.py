@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +107,7 @@ def write_parts(
         parts: Columns of consecutive rows.
         meta: Called when all parts are written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with h5py.File(temporary, "w") as h5:
             h5.attrs["format"] = "dials.diffuse observations 1"
@@ -129,9 +130,16 @@ def write_parts(
                     h5[name][start:stop] = part[name]
                 start = stop
             h5.attrs["meta"] = json.dumps(meta())
+        _to_disk(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _to_disk(path: Path) -> None:
+    """Returns when the file would survive a power cut."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
 
 
 def read_meta(path: Path) -> dict:

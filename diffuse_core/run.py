@@ -67,7 +67,7 @@ class Run:
             raise PluginError(
                 "A worker process found other plug-ins than the main process "
                 f"({_difference(found, spec.fingerprint)}): install the same versions "
-                "everywhere."
+                "everywhere, and start workers anew that ran before a change."
             )
         self.spec = spec
         experiments, reflections = inputs.load(spec.experiments, spec.reflections)
@@ -87,6 +87,12 @@ class Run:
         )
         self._panels = PanelCache(self.inputs, self.models)
         self._source = ImageSource(self.inputs, self.models.mapper.oversample[2])
+        self._identity = _hash(
+            spec.phil,
+            spec.fingerprint,
+            spec.provenance["program"],
+            spec.provenance["inputs"],
+        )
         self._integrator = Integrator(self.models, self._panels, spec.folder)
 
     def finished(self, block: Block) -> dict | None:
@@ -108,6 +114,7 @@ class Run:
     def integrate(self, block: Block) -> dict:
         """Observations of one block, written to its file; what was counted."""
         path = block_path(self.spec.folder, block)
+        signature = self._signature(block)
         rows, tally = self._integrator.integrate_rows(
             self.inputs.setups[block.experiment],
             self._source.exposures(block),
@@ -129,7 +136,8 @@ class Run:
 
         def meta() -> dict:
             return {
-                "signature": self._signature(block),
+                "signature": signature,
+                "run": self._identity,
                 "tally": tally,
                 "grid": self.models.mapper.grid.to_dict(),
                 "block": [block.number, block.experiment, block.start, block.stop],
@@ -148,16 +156,11 @@ class Run:
         images = self.inputs.experiments[block.experiment].imageset
         paths = {images.get_path(i) for i in range(block.start, block.stop)}
         files = [name for path in sorted(paths) for name in files_of(path)]
-        record = {
-            "block": [block.experiment, block.start, block.stop, block.first],
-            "images": [file_record(name) for name in files],
-            "phil": self.spec.phil,
-            "models": self.spec.fingerprint,
-            "program": self.spec.provenance["program"],
-            "inputs": self.spec.provenance["inputs"],
-        }
-        text = json.dumps(record, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return _hash(
+            self._identity,
+            [block.experiment, block.start, block.stop, block.first],
+            [file_record(name) for name in files],
+        )
 
 
 def chosen_fingerprint(registry: Registry, params) -> tuple[tuple[str, ...], ...]:
@@ -203,6 +206,10 @@ def make_spec(
             working.as_str(), found, [*experiments, *reflections, *extra]
         ),
     )
+
+
+def _hash(*parts) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _difference(found, expected) -> str:

@@ -19,6 +19,7 @@ import pytest
 from dxtbx.model.experiment_list import ExperimentListFactory
 
 from diffuse_core import boundary, plan
+from diffuse_core.collection import collect
 from diffuse_core.command_line import diffuse_integrate, diffuse_merge
 from diffuse_core.errors import InputError
 from diffuse_core.io.files import read_map, read_merged
@@ -351,3 +352,22 @@ def test_images_that_crystals_share_are_read_once(tmp_path, monkeypatch):
     assert expected["once"] == list(range(6))
     assert expected["twice"] == sorted([*range(6), *range(6)])
     assert expected["some"] == sorted([*range(6), 2, 5])
+
+
+def test_a_block_of_another_run_is_not_merged(tmp_path):
+    """A worker that outlived its command may leave one; integrating again mends it."""
+    text = f"{recipe('rotation_small')}\nscan.n_images = 3\n"
+    scan = run_simulation(text, tmp_path / "scan")
+    folders = []
+    for name, d_min in (("one", 2.0), ("two", 3.0)):
+        (tmp_path / name).mkdir()
+        more = (SERIAL, f"mask.resolution.d_min={d_min}")
+        run_in(tmp_path / name, diffuse_integrate.run, scan.expt_path, *more)
+        folders.append(tmp_path / name / "diffuse_observations")
+    late = folders[1] / "block_000001.h5"
+    late.write_bytes((folders[0] / late.name).read_bytes())
+    with pytest.raises(InputError, match=r"block_000001\.h5 .* run dials"):
+        collect([str(folders[1])])
+    run_in(tmp_path / "two", diffuse_integrate.run, scan.expt_path, *more)
+    assert figures_of(tmp_path / "two")["reused"] == 2
+    assert len(collect([str(folders[1])]).files) == 3
