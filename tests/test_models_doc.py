@@ -77,7 +77,7 @@ def test_every_link_of_the_table_has_its_heading():
         assert headings.count(base) > int(number or 0)
 
 
-@pytest.mark.parametrize("kind", ["mask", "mapping"])
+@pytest.mark.parametrize("kind", config.INTEGRATE_KINDS)
 def test_every_parameter_is_described(kind):
     """The parameters of DIALS' own scopes are described as a whole."""
     registry = Registry.discover({})
@@ -88,6 +88,58 @@ def test_every_parameter_is_described(kind):
             if plugin.name == "untrusted" or "ice_rings" in path:
                 continue
             assert path[-1] in text, f"{kind}.{plugin.name}: {definition.path}"
+
+
+# ------------------------------------------------------------------- examples
+
+
+@pytest.fixture(scope="module")
+def registry():
+    return Registry.discover({})
+
+
+def chosen(registry, text):
+    """Names of the models that a PHIL text selects; its parameters are checked."""
+    scope = config.master_scope(registry, (), config.INTEGRATE_KINDS)
+    params = config.extract(scope, text)
+    return {
+        kind: {m.plugin.name for m in config.selected(registry, params, kind)}
+        for kind in config.INTEGRATE_KINDS
+    }
+
+
+def test_the_example_of_a_file_and_of_a_command_are_the_same_but_for_a_limit(registry):
+    (command,) = re.findall(r"^    dials\.diffuse refined\.expt (.*)$", TEXT, re.M)
+    file, *others = re.findall(r"```phil\n(.*?)```", TEXT, re.S)
+    for other in others:
+        assert chosen(registry, other)
+    given = chosen(registry, "\n".join(command.split()))
+    assert given == chosen(registry, file)
+    assert given["mask"] == {"bragg", "file", "resolution", "untrusted", "shadow"}
+    assert given["background"] == {"constant"}
+
+
+def test_every_selection_on_the_page_can_be_made(registry):
+    kinds = "|".join(config.INTEGRATE_KINDS)
+    found = re.findall(rf"((?:{kinds})\.models?)=(\"[^\"]+\"|[\w+]+)", TEXT)
+    assert len(found) > 10
+    for selector, names in found:
+        chosen(registry, f"{selector} = {names}")
+
+
+def test_every_parameter_that_is_named_in_full_exists(registry):
+    scope = config.master_scope(registry, (), config.INTEGRATE_KINDS)
+    paths = [definition.path for definition in scope.all_definitions()]
+    models = {
+        f"{kind}.{model.plugin.name}"
+        for kind in config.INTEGRATE_KINDS
+        for model in registry.models(kind)
+    }
+    named = re.findall(r"\b([a-z]+\.[a-z_]+)((?:\.[a-z_]+)+)\b", TEXT)
+    named = [model + rest for model, rest in named if model in models]
+    assert named
+    for name in named:
+        assert any(f"{path}.".startswith(f"{name}.") for path in paths), name
 
 
 # -------------------------------------------------------- formulas and pictures
