@@ -31,4 +31,6 @@ BUILTIN: tuple[str, ...] = (
     "diffuse_core.plugins.mapping.lab_grid",
     "diffuse_core.plugins.mapping.q_grid",
     "diffuse_core.plugins.mapping.radial",
+    "diffuse_core.plugins.scaling.per_image",
+    "diffuse_core.plugins.scaling.smooth_scale",
 )
