@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 from dataclasses import fields
@@ -14,7 +15,7 @@ from diffuse_core import hookspecs, models
 from diffuse_core.command_line import diffuse_plugins
 from diffuse_core.descriptors import KINDS, ModelPlugin
 from diffuse_core.registry import Registry
-from diffuse_core.testing import check_plugin, make_geometry
+from diffuse_core.testing import check_plugin, make_geometry, make_image
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
@@ -54,6 +55,21 @@ def test_the_test_works(film, monkeypatch):
     exec(block("python", "from diffuse_core.testing"), space)
     space["test_models_keep_their_contracts"]()
     assert space["check_plugin"] is check_plugin
+
+
+def test_a_mask_a_background_and_a_mapping_do_what_they_say(tmp_path, monkeypatch):
+    text = block("python", '"""A mask, a background and a mapping')
+    (tmp_path / "few_lines.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    mask, background, mapper = check_plugin(importlib.import_module("few_lines"))
+    geometry = make_geometry()
+    assert 0.02 < mask.panel_mask(geometry).mean() < 0.98
+    assert background.panel_background(geometry, None) == (0.01 * 1.25, 0.0)
+    image = make_image()
+    found = geometry.s.astype(float) @ mapper.affine(image)[:, :3].T
+    h = geometry.s.astype(float) @ image.to_hkl[0]
+    np.testing.assert_allclose(found[..., 0], 4 * h)
+    assert not found[..., 1:].any()
 
 
 def test_every_hook_is_documented_with_its_arguments():
