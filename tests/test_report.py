@@ -272,10 +272,26 @@ def test_scales_are_drawn_as_functions_of_what_they_depend_on():
         pedestal=Curve(np.array([0.1, 0.9]), np.zeros(2)),
         expected=Curve(np.array([0.1, 0.9]), np.ones(2)),
         gauge=("mean B = 1",),
+        figures={
+            "converged": True,
+            "chi_squared": {"without scales": 2.0, "with scales": 1.01},
+            "outliers": {"high": 3, "low": 2},
+            "components": [
+                {
+                    "name": "phi",
+                    "smoothness": 0.1,
+                    "held_out": {"0.3": 1.25, "0.1": 1.0, "0.03": 1.5},
+                }
+            ],
+        },
     )
     items = {i.title: i for i in stage_items({}, model)}
     table = items["Scaling: components"].content
     assert [row[0] for row in table[1:]] == [c.name for c in model.components]
+    assert ["converged", "True"] in items["Scaling: fit"].content
+    assert ["outliers: high", "3"] in items["Scaling: fit"].content
+    choice = items["Scaling: choice of smoothness"].content["data"][0]
+    assert (choice["x"], choice["y"]) == ([0.03, 0.1, 0.3], [0.5, 0.0, 0.25])
     lines = items["Scaling: phi"].content["data"]
     for line, (low, high) in zip(lines, [(0.0, 90.0), (10.0, 50.0)], strict=True):
         assert (line["x"][0], line["x"][-1]) == (low, high)

@@ -23,7 +23,7 @@ def finish(
         options: The command line.
         title: Heading of the report.
         figures: Those of the run; the sections of plug-ins are added.
-        scales: The scales that were fitted or used.
+        scales: The scales that were fitted; None: those of `merging.scales`, if any.
     """
     sections = options.registry.report_sections(figures)
     figures["sections"] = [vars(item) for item in sections]

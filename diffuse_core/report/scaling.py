@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -39,12 +40,55 @@ def scaling_items(model: ScaleModel | None) -> Iterator[ReportItem]:
             ]
         )
     yield ReportItem("Scaling: components", "table", rows)
+    yield from _fit(model.figures)
     if model.gauge:
         yield ReportItem("Scaling: conventions", "text", "\n".join(model.gauge))
     for c in model.components:
         plot = _plot(c, model)
         if plot is not None:
             yield ReportItem(f"Scaling: {c.name}", "plot", plot)
+
+
+def _fit(figures: Mapping[str, Any]) -> Iterator[ReportItem]:
+    """How the fit ended, and the curves that chose the smoothness."""
+    rows = [["", ""]]
+    for name in ("observations", "voxels", "iterations", "converged"):
+        if name in figures:
+            rows.append([name, str(figures[name])])
+    for name, value in figures.get("chi_squared", {}).items():
+        rows.append([f"chi-squared of symmetry mates, {name}", f"{value:.4g}"])
+    for name, value in figures.get("outliers", {}).items():
+        rows.append([f"outliers: {name}", f"{value:.6g}"])
+    if len(rows) > 1:
+        yield ReportItem("Scaling: fit", "table", rows)
+    lines = []
+    for number, component in enumerate(figures.get("components", ())):
+        trials = sorted((float(x), y) for x, y in component["held_out"].items())
+        if len(trials) < 2:
+            continue
+        least = min(y for _, y in trials)
+        lines.append(
+            {
+                "x": [x for x, _ in trials],
+                "y": [y - least for _, y in trials],
+                "mode": "lines+markers",
+                "line": {"color": COLOURS[number % len(COLOURS)]},
+                "name": f"{component['name']} (chosen: {component['smoothness']:.3g})",
+            }
+        )
+    if lines:
+        plot = {
+            "data": lines,
+            "layout": layout(
+                {"title": {"text": "size of the penalised steps"}, "type": "log"},
+                "held-out &#967;<sup>2</sup> above the least",
+            ),
+            "help": (
+                "Chi-squared of observations that were left out of the fit, per "
+                "observation. A size too small is too stiff, one too large fits noise."
+            ),
+        }
+        yield ReportItem("Scaling: choice of smoothness", "plot", plot)
 
 
 def _plot(c: FittedComponent, model: ScaleModel) -> dict | None:
