@@ -30,17 +30,18 @@ from diffuse_core.observations import Observations, write_observations
 from diffuse_core.registry import Registry
 
 BLOCK = 200_000
-EXTENT = 160
+MULTIPLICITY = 24
 
 
 def make(folder: Path, rows: int) -> None:
-    """Writes observations of 4 x 10^6 unique voxels."""
+    """Writes observations, about 24 of each unique voxel."""
     folder.mkdir()
     rng = np.random.default_rng(1)
+    extent = round(np.cbrt(rows / MULTIPLICITY))
     names = []
     for number in range(-(-rows // BLOCK)):
         n = min(BLOCK, rows - number * BLOCK)
-        index = rng.integers(-EXTENT, EXTENT + 1, (n, 3))
+        index = rng.integers(-extent, extent + 1, (n, 3))
         positions = {name: rng.random(n, np.float32) for name in ("x", "y", "s")}
         columns = {
             "key": np.sort(keys_of(index)),

@@ -190,7 +190,7 @@ def merge_folders(
     with Reduction(*arguments) as reduction:
         if tested:
             fraction = min(1.0, SAMPLE / max(reduction.rows, 1))
-            plan = with_tolerance(plan, reduction.sample(fraction, merging.seed))
+            plan = with_tolerance(plan, reduction.sample(fraction, merging.seed, nproc))
         parts = reduction.map(prepared, merge_rows, plan, nproc, progress)
         figures = _write(path, provenance, parts)
     figures["tolerance"] = plan.tolerance

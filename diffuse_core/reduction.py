@@ -51,6 +51,15 @@ class _Reader:
         columns["block"] = np.full(len(key), file.block, np.int32)
         return columns
 
+    def chosen(self, item: tuple) -> tuple[str, dict]:
+        name, pieces, fraction, seed = item
+        parts = []
+        for file, rows in pieces:
+            part = self.read(file, rows)
+            keep = hash_of(part["key"], seed) < fraction
+            parts.append({column: part[column][keep] for column in DTYPES})
+        return name, _joined(parts)
+
     def write(self, batch: tuple[Path, list[tuple[BlockFile, slice]]]) -> SortedRun:
         path, pieces = batch
         return write_run(path, [self.read(file, rows) for file, rows in pieces])
@@ -168,20 +177,18 @@ class Reduction:
             while items and items[0][0] in waiting:
                 yield waiting.pop(items.pop(0)[0])
 
-    def sample(self, fraction: float, seed: int = 0) -> Rows:
+    def sample(self, fraction: float, seed: int = 0, nproc: int = 1) -> Rows:
         """All observations of a part of the voxels, chosen by a hash of their keys.
 
         Args:
             fraction: Part of the voxels, 0 to 1.
             seed: Another seed chooses other voxels.
+            nproc: Processes that read.
         """
-        parts = []
-        for _, pieces in self._batches(self._rows_at_once(1)):
-            for file, rows in pieces:
-                part = self._reader.read(file, rows)
-                keep = hash_of(part["key"], seed) < fraction
-                parts.append({name: part[name][keep] for name in DTYPES})
-        return rows_of(_joined(parts))
+        batches = self._batches(self._rows_at_once(nproc))
+        items = [(name, pieces, fraction, seed) for name, pieces in batches]
+        found = dict(run_tasks(_same, _Reader.chosen, self._reader, items, nproc))
+        return rows_of(_joined([found[name] for name in sorted(found)]))
 
     def _few(self, nproc: int) -> bool:
         return not self._runs and self.rows <= self._rows_at_once(nproc)

@@ -93,11 +93,15 @@ def expand(
 
 def largest_map() -> int:
     """Voxels that a map may have: it takes at most half of this machine's memory."""
+    return min(LARGEST, machine_memory() // (2 * VOXEL_BYTES))
+
+
+def machine_memory() -> int:
+    """Bytes of memory of this machine; 2^62 where it can't be told."""
     try:
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
-        return LARGEST
-    return min(LARGEST, memory // (2 * VOXEL_BYTES))
+        return 2**62
 
 
 def _bounds(index: np.ndarray, operators) -> tuple[np.ndarray, np.ndarray]:

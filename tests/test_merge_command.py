@@ -155,6 +155,16 @@ def test_a_map_that_is_too_large_costs_only_the_map(integrated, here, monkeypatc
     assert "There is no map" in log and "merging.map_d_min=" in log
 
 
+def test_a_table_that_is_too_large_for_statistics_is_kept(
+    integrated, here, monkeypatch
+):
+    monkeypatch.setattr("diffuse_core.io.files.machine_memory", lambda: 2**10)
+    with pytest.raises(Sorry) as caught:
+        merge(integrated / "coarse")
+    assert "is complete, but its" in str(caught.value)
+    assert len(read_merged("diffuse_merged.nxs", slice(0, 10))) == 10
+
+
 def test_grids_that_differ_are_named(integrated, here):
     with pytest.raises(Sorry) as caught:
         merge(integrated / "coarse", integrated / "fine")

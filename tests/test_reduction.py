@@ -240,6 +240,10 @@ def test_sample_takes_whole_voxels_by_their_keys(folders):
     expected = select_rows(whole, np.isin(whole.key, part.key))
     for name in [*ROW_DTYPES, "starts"]:
         assert np.array_equal(getattr(part, name), getattr(expected, name))
+    batched = Reduction(folders, UNIQUE, memory=TINY).sample(0.25, seed=3)
+    assert all(
+        np.array_equal(getattr(part, n), getattr(batched, n)) for n in ROW_DTYPES
+    )
     alone = Reduction(folders[1:], UNIQUE).sample(0.25, seed=3)
     assert set(alone.key) <= set(part.key)
     assert set(reduction.sample(0.25, seed=4).key) != set(part.key)

@@ -12,7 +12,7 @@ from diffuse_core import inputs, merge_stage, orchestrator
 from diffuse_core.command_line.common import Options, processes, progress_bar
 from diffuse_core.effects_stage import effects_of_groups
 from diffuse_core.errors import ConfigError
-from diffuse_core.io.files import read_merged, write_map
+from diffuse_core.io.files import check_size, read_merged, write_map
 from diffuse_core.merge import Merged
 from diffuse_core.report.figures import merging_figures
 from diffuse_core.report.summary import integration_table, shell_table
@@ -64,6 +64,7 @@ def run_merging(options: Options, names: Sequence[str]) -> tuple[dict, dict]:
                 notes={"phil_merging": options.working.as_str()},
                 progress=progress,
             )
+        check_size(path)
         merged = read_merged(path)
     figures = merging_figures(merged, done.symmetry.operators)
     figures["outliers"] = done.outliers

@@ -13,10 +13,12 @@ import numpy as np
 from diffuse_core.errors import InputError
 from diffuse_core.grid import Grid
 from diffuse_core.merge import COLUMNS, Merged
-from diffuse_core.volume import Volume
+from diffuse_core.volume import Volume, machine_memory
 
 INTENSITY_UNITS = "counts/s/sr"
 CHUNK = 65_536
+# Memory (bytes) per voxel of a merged table and the statistics of it.
+TABLE_BYTES = 800
 
 
 @contextmanager
@@ -152,6 +154,22 @@ def number_of_voxels(path: str | os.PathLike) -> int:
     """Rows of a merged table."""
     with _open(path, "merged", "merged table (dials.diffuse_merge)") as h5:
         return len(h5["entry/merged/index"])
+
+
+def check_size(path: str | os.PathLike) -> None:
+    """Refuses a merged table of which statistics and a map can't be made in memory.
+
+    Raises:
+        InputError: It needs more than half of this machine's memory.
+    """
+    voxels, memory = number_of_voxels(path), machine_memory()
+    if voxels * TABLE_BYTES > memory / 2:
+        raise InputError(
+            f"The merged table {path} is complete, but its {voxels} voxels are too "
+            f"many for statistics and a map in {memory / 2**30:.0f} GiB of memory: read "
+            "it in parts (docs/merging.md), or integrate with larger voxels or a "
+            "larger mask.resolution.d_min."
+        )
 
 
 def write_map(path: str | os.PathLike, volume: Volume, provenance: dict) -> None:
