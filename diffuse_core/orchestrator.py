@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -29,6 +30,8 @@ from diffuse_core.run import Run, RunSpec
 
 logger = logging.getLogger("dials.diffuse")
 
+NETWORK_DELAY = 60.0
+"""Seconds that a network file system may take to show what another node wrote."""
 FIGURES = ("images", "pixels", "used", "observations", "counts")
 
 
@@ -82,6 +85,7 @@ def integrate(
         size += _size_of(experiments, found[0][0])
         progress(done, total, size)
     files = sorted(tally["written"] for tally in tallies.values())
+    _check_seen(spec.folder, files)
     for old in Path(spec.folder).glob("block_*.h5"):
         if old.name not in files:
             old.unlink()
@@ -119,6 +123,19 @@ def _integrate_blocks(
         address=parallel.dask.address,
         name=lambda group: _name_of(run, group[0]),
     )
+
+
+def _check_seen(folder: str, files: Sequence[str]) -> None:
+    """Refuses block files that workers wrote where this machine can't see them."""
+    patience = time.monotonic() + NETWORK_DELAY
+    while missing := set(files) - {path.name for path in Path(folder).iterdir()}:
+        if time.monotonic() > patience:
+            raise InputError(
+                f"Workers wrote {len(missing)} block files, such as {min(missing)}, "
+                f"that are not in {folder} on this machine: output.observations must "
+                "be on a file system that all nodes share."
+            )
+        time.sleep(1.0)
 
 
 def _name_of(run: Run, block: Block) -> str:

@@ -16,9 +16,10 @@ import h5py
 import numpy as np
 import pytest
 
+from dials.util import Sorry
 from dxtbx.model.experiment_list import ExperimentListFactory
 
-from diffuse_core import boundary, plan
+from diffuse_core import boundary, orchestrator, plan, run
 from diffuse_core.collection import collect
 from diffuse_core.command_line import diffuse_integrate, diffuse_merge
 from diffuse_core.errors import InputError
@@ -89,12 +90,12 @@ def undisturbed(scan, tmp_path_factory):
     return folder
 
 
-def run_in(folder: Path, run, *arguments) -> None:
+def run_in(folder: Path, command, *arguments) -> None:
     """Runs a command in this process with a folder as the current one."""
     before = os.getcwd()
     os.chdir(folder)
     try:
-        run([str(a) for a in arguments])
+        command([str(a) for a in arguments])
     finally:
         os.chdir(before)
 
@@ -371,3 +372,21 @@ def test_a_block_of_another_run_is_not_merged(tmp_path):
     run_in(tmp_path / "two", diffuse_integrate.run, scan.expt_path, *more)
     assert figures_of(tmp_path / "two")["reused"] == 2
     assert len(collect([str(folders[1])]).files) == 3
+
+
+def test_block_files_that_nobody_sees_are_reported(tmp_path, monkeypatch):
+    """As from a worker on a node with another file system."""
+    text = f"{recipe('rotation_small')}\nscan.n_images = 3\n"
+    scan = run_simulation(text, tmp_path / "scan")
+    original = run.Run.integrate
+
+    def elsewhere(self, block):
+        tally = original(self, block)
+        if block.number == 1:
+            os.remove(run.block_path(self.spec.folder, block))
+        return tally
+
+    monkeypatch.setattr(run.Run, "integrate", elsewhere)
+    monkeypatch.setattr(orchestrator, "NETWORK_DELAY", 0.0)
+    with pytest.raises(Sorry, match=r"block_000001\.h5.*file system that all nodes"):
+        run_in(tmp_path, diffuse_integrate.run, scan.expt_path, SERIAL)

@@ -22,6 +22,7 @@ from diffuse_core.executors.job import (
     BLAS_THREADS,
     Job,
     environment,
+    silence_models,
     thread_settings,
     worker_died,
 )
@@ -189,6 +190,7 @@ def _work(run_id: str, payload: bytes, item):
     with _lock:
         if run_id not in _kept:
             _kept.clear()
+            silence_models()
             prepare, task, spec = pickle.loads(payload)
             _kept[run_id] = task, prepare(spec)
         task, state = _kept[run_id]

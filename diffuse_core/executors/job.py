@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -55,6 +56,11 @@ def thread_settings(
 ) -> dict[str, str]:
     """Environment variables of a worker that shall use this many threads."""
     return dict.fromkeys(names, str(max(1, threads)))
+
+
+def silence_models() -> None:
+    """In a worker: what models log while they are made, the main process has said."""
+    logging.getLogger("dials").addHandler(logging.NullHandler())
 
 
 @contextlib.contextmanager

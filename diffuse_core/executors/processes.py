@@ -8,7 +8,6 @@ however it ends: a thread in each waits for that.
 from __future__ import annotations
 
 import contextlib
-import logging
 import multiprocessing
 import os
 import signal
@@ -22,6 +21,7 @@ from typing import Any
 from diffuse_core.executors.job import (
     Job,
     environment,
+    silence_models,
     thread_settings,
     worker_died,
 )
@@ -167,7 +167,7 @@ class _Remote(Exception):
 def _serve(pipe, prepare, task, spec) -> None:
     """The life of a worker: (result, None, "") or (None, error, traceback) per item."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    logging.getLogger("dials").addHandler(logging.NullHandler())
+    silence_models()
     state = None
     prepared = False
     while True:
