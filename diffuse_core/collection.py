@@ -71,8 +71,11 @@ def collect(folders: Sequence[str]) -> Collection:
             f"The folder {folders[0]} holds no observations: run "
             "dials.diffuse_integrate again."
         )
-    heads = {path: read_head(path) for path in paths}
-    metas = {path: meta for path, (meta, _) in heads.items()}
+    metas, rows = {}, {}
+    for path in paths:
+        metas[path], rows[path] = read_head(path)
+        if path != paths[0]:
+            del metas[path]["provenance"]
     first = metas[paths[0]]
     groups = defaultdict(list)
     runs: dict[Path, tuple[Path, str]] = {}
@@ -93,9 +96,7 @@ def collect(folders: Sequence[str]) -> Collection:
         sources.append(_source(identity, [(p, metas[p]) for p in members]))
         blocks = [metas[p]["block"] for p in members]
         images.append((min(b[2] for b in blocks), max(b[3] for b in blocks)))
-        files += [
-            BlockFile(p, index, metas[p]["block"][0], heads[p][1]) for p in members
-        ]
+        files += [BlockFile(p, index, metas[p]["block"][0], rows[p]) for p in members]
     return Collection(
         grid=Grid.from_dict(first["grid"]),
         space_group=first["space_group"],

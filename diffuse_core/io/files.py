@@ -166,8 +166,8 @@ def check_size(path: str | os.PathLike) -> None:
     if voxels * TABLE_BYTES > memory / 2:
         raise InputError(
             f"The merged table {path} is complete, but its {voxels} voxels are too "
-            f"many for statistics and a map in {memory / 2**30:.0f} GiB of memory: read "
-            "it in parts (docs/merging.md), or integrate with larger voxels or a "
+            f"many for statistics and a map in {memory / 2**30:.0f} GiB of memory: "
+            "read it in parts (docs/merging.md), or integrate with larger voxels or a "
             "larger mask.resolution.d_min."
         )
 
