@@ -33,10 +33,12 @@ def finish(
         return
     record = figures.get("provenance", {})
     about = ", ".join(str(record[key]) for key in ("program", "dials") if key in record)
+    used = getattr(getattr(options.params, "merging", None), "scales", None)
     try:
-        write_html(
-            output.html, title, about, [*stage_items(figures, scales), *sections]
-        )
+        if scales is None and used:
+            scales = ScaleModel.read(used)
+        items = [*stage_items(figures, scales), *sections]
+        write_html(output.html, title, about, items)
     except Exception as error:
         logger.warning(
             "There is no report: %s can't be written (%s: %s)",

@@ -45,7 +45,7 @@ for (const [id, plot] of Object.entries(PLOTS)) {
   for (const name of Object.keys(layout).filter(k => /^[xy]axis/.test(k)))
     layout[name] = Object.assign({}, axis, layout[name]);
   Plotly.newPlot(id, plot.data, Object.assign({
-    margin: {t: 16, r: 70, b: 55, l: 75}, hovermode: "closest",
+    margin: {t: 16, r: 70, b: 55, l: 75}, hovermode: "closest", showlegend: true,
     font: {size: 13}, paper_bgcolor: "#fff", plot_bgcolor: "#fff",
     legend: {orientation: "h", y: -0.24, yanchor: "top"}
   }, layout), {responsive: true, displaylogo: false});

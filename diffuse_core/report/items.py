@@ -22,11 +22,11 @@ def stage_items(figures: dict, scales: ScaleModel | None = None) -> list[ReportI
     """
     items: list[ReportItem] = []
     for title, make in (
-        ("Integration", lambda: _integration(figures.get("integration"))),
-        ("Scaling", lambda: scaling_items(scales)),
         ("Merging", lambda: _merging(figures.get("merging"))),
         ("Effect of sweeps and blocks", lambda: _groups(figures.get("merging"))),
         ("Sections", lambda: _pictures(figures.get("merging"))),
+        ("Scaling", lambda: scaling_items(scales)),
+        ("Integration", lambda: _integration(figures.get("integration"))),
         ("Provenance", lambda: _provenance(figures.get("provenance"))),
     ):
         items += _safely(title, make)
