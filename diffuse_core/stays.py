@@ -77,7 +77,7 @@ def stay_before(
             as long as a pixel can still be in the voxel that it was in last.
     """
     stay = Stay(np.full(geometry.shape, -1, np.int64), np.zeros(geometry.shape))
-    following = np.argwhere(mask)
+    following = np.flatnonzero(mask).astype(np.int32)
     while len(following) and (chunk := list(islice(earlier, CHUNK))):
         regions = pack_regions(
             [[r for m in masks for r in m.lattice_regions(e.image)] for e in chunk]
@@ -103,7 +103,7 @@ def stay_before(
 def _walk_keys(geometry, mapper, chunk, regions, following, stay: Stay) -> np.ndarray:
     """`walk_back` for a mapping that isn't affine."""
     mask = np.zeros(geometry.shape, bool)
-    mask[tuple(following.T)] = True
+    mask.flat[following] = True
     keep = np.empty((len(chunk), *geometry.shape), bool)
     keep_pixels(mask, np.ones_like(keep), geometry.s, regions, keep)
     for exposure, kept in zip(chunk, keep, strict=True):
@@ -114,7 +114,7 @@ def _walk_keys(geometry, mapper, chunk, regions, following, stay: Stay) -> np.nd
         same = seen & (stay.key == voxels)
         stay.time[same] += exposure.image.exposure
         mask &= same | ~seen
-    return mask[tuple(following.T)]
+    return mask.flat[following]
 
 
 @njit(cache=True)
@@ -129,7 +129,7 @@ def walk_back(s, affine, time, sub_pixels, regions, following, stay_key, stay_ti
         time: (n_images,) float64: exposure time (s).
         sub_pixels: (2,) int64.
         regions: packed `LatticeRegion`s of these images.
-        following: (n, 2) int64: slow and fast index of the pixels.
+        following: (n,) int32: the pixels, counted along fast, then slow.
         stay_key, stay_time: (n_slow, n_fast) int64 and float64 (s), written.
 
     Returns:
@@ -144,7 +144,7 @@ def walk_back(s, affine, time, sub_pixels, regions, following, stay_key, stay_ti
     share = 1.0 / (n_rotation * n_x * n_y)
     still = np.ones(len(following), np.bool_)
     for p in range(len(following)):
-        y, x = following[p, 0], following[p, 1]
+        y, x = divmod(following[p], s.shape[1])
         px = s[y, x, 0]
         py = s[y, x, 1]
         pz = s[y, x, 2]
