@@ -20,9 +20,14 @@ from diffuse_core.errors import ConfigError, InputError
 from diffuse_core.geometry import BeamGeometry, PanelGeometry
 from diffuse_core.models import Image
 from diffuse_core.panels import Readout
+from diffuse_core.rays import positions, rays
 from diffuse_core.usable import Trusted, Usable
 
 logger = logging.getLogger("dials.diffuse")
+
+SMOOTH_STRATEGIES = ("SimplePxMmStrategy", "ParallaxCorrectedPxMmStrategy")
+SMOOTH = 4
+"""Pixels over which the parallax is taken as linear: it errs by 1e-6 pixels or so."""
 
 
 def is_still(experiment) -> bool:
@@ -56,31 +61,52 @@ def panel_geometry(experiment, setup: int, index: int) -> PanelGeometry:
     """One panel of an experiment, computed in float64, stored as float32."""
     panel = experiment.detector[index]
     beam = beam_geometry(experiment.beam)
-    xyz = pixel_positions(panel)
-    distance = np.linalg.norm(xyz, axis=2)
-    direction = xyz / distance[..., None]
-    normal = np.array(panel.get_normal())
+    n_fast, n_slow = panel.get_image_size()
+    s, cosine, distance = rays(
+        *_entries(panel),
+        (n_slow, n_fast),
+        np.array(panel.get_normal()),
+        np.array(beam.s0),
+        beam.wavelength,
+    )
     return PanelGeometry(
         setup=setup,
         index=index,
-        shape=xyz.shape[:2],
+        shape=(n_slow, n_fast),
         pixel_size=tuple(panel.get_pixel_size()),
         beam=beam,
         sensor_mu=panel.get_mu(),
         sensor_thickness=panel.get_thickness(),
-        s=(direction / beam.wavelength - np.array(beam.s0)).astype(np.float32),
-        cos_incidence=np.abs(direction @ normal).astype(np.float32),
-        distance=distance.astype(np.float32),
+        s=s,
+        cos_incidence=cosine,
+        distance=distance,
     )
 
 
 def pixel_positions(panel) -> np.ndarray:
     """(n_slow, n_fast, 3) float64, mm: where rays to pixel centres enter the panel."""
-    n_fast, n_slow = panel.get_image_size()
-    slow, fast = np.mgrid[0:n_slow, 0:n_fast] + 0.5
-    centres = np.column_stack([fast.ravel(), slow.ravel()])
-    on_panel = panel.pixel_to_millimeter(flumpy.vec_from_numpy(centres))
-    return flumpy.to_numpy(panel.get_lab_coord(on_panel)).reshape(n_slow, n_fast, 3)
+    return positions(*_entries(panel), panel.get_image_size()[::-1])
+
+
+def _entries(panel) -> tuple[np.ndarray, tuple[float, float], np.ndarray]:
+    """`shifts`, `pixel_size` and `frame` of `rays.positions`.
+
+    dxtbx takes a microsecond a pixel, and the parallax varies so slowly that every
+    `SMOOTH`-th pixel tells it; with a distortion map all pixels are asked for.
+    """
+    size = np.array(panel.get_pixel_size())
+    smooth = panel.get_px_mm_strategy().name() in SMOOTH_STRATEGIES
+    fast, slow = (
+        np.linspace(0.5, n - 0.5, max(2, -(-n // SMOOTH) if smooth else n))
+        for n in panel.get_image_size()
+    )
+    centres = np.stack(np.meshgrid(fast, slow), axis=-1)
+    entered = panel.pixel_to_millimeter(flumpy.vec_from_numpy(centres.reshape(-1, 2)))
+    shifts = flumpy.to_numpy(entered).reshape(centres.shape) - centres * size
+    frame = np.column_stack(
+        [panel.get_fast_axis(), panel.get_slow_axis(), panel.get_origin()]
+    )
+    return shifts, tuple(size), frame
 
 
 def readouts(experiment) -> list[Readout]:

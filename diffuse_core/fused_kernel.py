@@ -21,7 +21,7 @@ from diffuse_core.grid import BITS, OFFSET
 from diffuse_core.near_regions import NOWHERE, leave_out, scratch
 from diffuse_core.region_kernels import region_reach
 
-TILE = (48, 192)
+TILE = (16, 640)
 """Pixels of a tile, slow and fast: what it needs stays in the second-level cache, and
 its rows are long enough for the processor to read ahead."""
 SPREAD = np.uint64(0x9E3779B97F4A7C15)

@@ -34,7 +34,7 @@ def integrate_chunk(
     images = chunk.images
     if chunk.affine is None or tuple(models.mapper.oversample) != (1, 1, 1):
         return None
-    if not _within_keys(chunk.affine, panel.geometry.s):
+    if not _within_keys(chunk.affine, panel.geometry.beam.wavelength):
         return None
     scale, responses = image_response(images, panel, models)
     mean, _ = image_background(images, panel, models)
@@ -44,12 +44,10 @@ def integrate_chunk(
     return _rows(models, panel, chunk, stay, per_image)
 
 
-def _within_keys(affine: np.ndarray, s: np.ndarray) -> bool:
-    """True if no voxel index can be beyond what a key holds."""
-    low, high = s.min(axis=(0, 1)), s.max(axis=(0, 1))
-    longest = np.maximum(np.abs(low), np.abs(high))
-    reach = np.abs(affine[..., :3]) @ longest + np.abs(affine[..., 3])
-    return bool(reach.max() < OFFSET - 1)
+def _within_keys(affine: np.ndarray, wavelength: float) -> bool:
+    """True if no voxel index can be beyond what a key holds: |s| <= 2 / wavelength."""
+    reach = np.linalg.norm(affine[..., :3], axis=-1) * 2.0 / wavelength
+    return bool((reach + np.abs(affine[..., 3])).max() < OFFSET - 1)
 
 
 def _rows(models, panel, chunk, stay, per_image):
