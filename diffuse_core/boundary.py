@@ -217,6 +217,13 @@ def lacks_exposure(experiments) -> bool:
     )
 
 
+def image_bytes(experiment) -> int:
+    """Size of the raw values of an image of whole numbers (bytes)."""
+    return 4 * sum(
+        int(np.prod(panel.get_image_size())) for panel in experiment.detector
+    )
+
+
 class ImageReader:
     """Reads the images of one experiment; what their masks share is made once.
 

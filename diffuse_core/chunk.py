@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from diffuse_core.memory import CHUNK_BYTES, images_within
 from diffuse_core.models import Image
 from diffuse_core.panels import Exposure, Models
 from diffuse_core.regions import pack_regions
 
 IMAGES = 12
-"""Most images of a chunk."""
+"""Most images of a chunk; large images make smaller ones (`memory.CHUNK_BYTES`)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +61,8 @@ def chunks(exposures: Iterable[Exposure], models: Models) -> Iterator[Chunk]:
     waiting: list[Exposure] = []
     for exposure in exposures:
         waiting.append(exposure)
-        if len(waiting) == IMAGES:
+        size = sum(panel.nbytes for panel in exposure.image.counts)
+        if len(waiting) == images_within(CHUNK_BYTES, size, IMAGES):
             yield Chunk.of(waiting, models)
             waiting = []
     if waiting:

@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 
 from diffuse_core.errors import InputError
+from diffuse_core.read_ahead import HDF5
 from diffuse_core.row_order import combined
 
 RUN_FILE = "run.json"
@@ -109,7 +110,7 @@ def write_parts(
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with h5py.File(temporary, "w") as h5:
+        with HDF5, h5py.File(temporary, "w") as h5:
             h5.attrs["format"] = "dials.diffuse observations 1"
             for name, dtype in DTYPES.items():
                 packed = name in PACKED

@@ -11,12 +11,16 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from numba.core.config import NUMBA_NUM_THREADS
+
 from diffuse_core import boundary
 from diffuse_core.compat import oscillation_width
 from diffuse_core.errors import ConfigError, InputError
 from diffuse_core.geometry import PanelGeometry
+from diffuse_core.memory import AHEAD_BYTES, images_within
 from diffuse_core.models import Image, RunInputs
 from diffuse_core.panels import Exposure, Models, PanelSetup, prepare_panel
+from diffuse_core.read_ahead import ReadAhead
 
 logger = logging.getLogger("dials.diffuse")
 
@@ -190,7 +194,7 @@ class ImageSource:
             for group in shared_images(run.experiments).values()
             for number in group
         }
-        self._reader: tuple[int, boundary.ImageReader] | None = None
+        self._reader: tuple[int, Callable] | None = None
         self._kept = KeptImages(KEPT)
 
     def image(self, number: int, index: int) -> Image:
@@ -219,11 +223,21 @@ class ImageSource:
             image = self.image(block.experiment, index)
             yield self._in_parts(replace(image, counts=counts, usable=usable))
 
-    def _reader_of(self, number: int) -> boundary.ImageReader:
-        """The last reader is kept: most blocks follow one of the same images."""
+    def _reader_of(self, number: int) -> Callable:
+        """The last reader is kept: most blocks follow one of the same images.
+
+        It reads ahead where this process may use more than one core.
+        """
         first = self._groups[number][0]
         if self._reader is None or self._reader[0] != first:
-            reader = boundary.ImageReader(self.run.experiments[number])
+            if self._reader is not None and isinstance(self._reader[1], ReadAhead):
+                self._reader[1].close()
+            experiment = self.run.experiments[number]
+            reader: Callable = boundary.ImageReader(experiment)
+            n_images = len(experiment.imageset)
+            if NUMBA_NUM_THREADS > 1 and n_images > 1:
+                depth = images_within(AHEAD_BYTES, boundary.image_bytes(experiment), 12)
+                reader = ReadAhead(reader, n_images, depth)
             self._reader = (first, reader)
         return self._reader[1]
 
