@@ -99,10 +99,13 @@ def _step(problem, parameters: Parameters, w: np.ndarray, sizes):
     smooth = problem.per_row((n + strength * i0) / (s + strength))
     e = problem.rows.exposure * state.path
     for term, value, held in zip(problem.terms, state.values, pull, strict=True):
-        inner = 1.0 if term.component.exponential else 1.0 / value
         if term.role == "offset":
             slope, outer = e, -by_y * e
-        elif term.role == "path":
+            slopes.append(slope)
+            gradient.append(term.weights.transposed(outer) + held)
+            continue
+        inner = 1.0 if term.component.exponential else 1.0 / value
+        if term.role == "path":
             slope = (state.a * smooth + e * state.offset) * inner
             outer = (by_a * state.a - by_y * e * state.offset) * inner
         else:

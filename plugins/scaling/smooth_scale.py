@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
-
 from diffuse_core.descriptors import ModelPlugin
 from diffuse_core.hookspecs import hookimpl
 from diffuse_core.models import Basis, Domain, RunInputs, ScalingComponent
@@ -45,69 +41,17 @@ class SmoothScale(ScalingComponent):
         """Scans only."""
         return not source.still
 
-    def bind(self, domain: Domain) -> PhiCurves:
+    def bind(self, domain: Domain) -> Basis:
         """One curve for each scan."""
         from diffuse_core.smooth import Axis
+        from diffuse_core.smooth_basis import SmoothBasis
 
-        axes = {}
-        for number in domain.used():
-            axis = Axis.with_spacing(*domain.limits[number]["phi"], self.spacing)
-            axes[str(number)] = [axis.low, axis.high, axis.intervals]
-        return PhiCurves(axes)
-
-
-@dataclass
-class PhiCurves(Basis):
-    """Gaussian smoothers of phi.
-
-    Args:
-        axes: Source -> [lowest phi, highest phi (deg), number of intervals].
-    """
-
-    axes: dict[str, list[float]]
-
-    def __post_init__(self) -> None:
-        from diffuse_core.smooth import Axis
-
-        self._axes = {
-            int(source): Axis(low, high, int(n))
-            for source, (low, high, n) in self.axes.items()
-        }
-        sizes = [axis.size for axis in self._axes.values()]
-        self._first = dict(zip(self._axes, np.cumsum([0, *sizes]), strict=False))
-        self.initial = np.ones(sum(sizes))
-
-    def basis(self, coordinates: np.ndarray):
-        """(n, n_parameters) CSR.
-
-        Args:
-            coordinates: (n, 2): source, phi (deg).
-        """
-        from scipy import sparse
-
-        from diffuse_core.smooth import smoother
-
-        source, phi = coordinates.T
-        index = np.zeros((len(phi), 3), np.int32)
-        weight = np.zeros((len(phi), 3))
-        for number, axis in self._axes.items():
-            here = source == number
-            part = smoother([axis], [phi[here]])
-            k = part.indptr[1] if len(part.indptr) > 1 else 0
-            index[here, :k] = part.indices.reshape(-1, k) + self._first[number]
-            weight[here, :k] = part.data.reshape(-1, k)
-        start = np.arange(len(phi) + 1) * 3
-        return sparse.csr_matrix(
-            (weight.ravel(), index.ravel(), start), (len(phi), len(self.initial))
+        used = domain.used()
+        axes = [Axis.with_spacing(*domain.limits[i]["phi"], self.spacing) for i in used]
+        return SmoothBasis(
+            {str(source): group for group, source in enumerate(used)},
+            [[[axis.low, axis.high, axis.intervals]] for axis in axes],
         )
-
-    def penalty(self):
-        """Second differences of each curve."""
-        from scipy import sparse
-
-        from diffuse_core.smooth import roughness
-
-        return sparse.block_diag([roughness([a.size]) for a in self._axes.values()])
 
 
 @hookimpl
