@@ -122,7 +122,7 @@ LAYERS = {
     "command_line": 4,
 }
 # Columns of the observations table: words of the core before any plug-in's.
-COLUMNS = ("exposure", "background", "images")
+COLUMNS = ("exposure", "background", "images", "offset", "detector")
 NUMERIC = {"numba", "numpy", "scipy"}
 PHIL = ("libtbx", "iotbx.phil")
 COMMAND = ("dials.util.options", "dials.util.log", "dials.util.Sorry")
