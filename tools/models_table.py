@@ -10,7 +10,6 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from diffuse_core import config
 from diffuse_core.descriptors import KINDS
 from diffuse_core.registry import Registry
 
@@ -27,7 +26,7 @@ def table() -> str:
     registry = Registry.discover({})
     lines = ["| kind | model | what it does |", "|---|---|---|"]
     seen: Counter = Counter()
-    for kind in config.INTEGRATE_KINDS:
+    for kind in KINDS:
         selector = f"`{kind}.{KINDS[kind].selector}`"
         for model in registry.models(kind):
             name = model.plugin.name
