@@ -12,14 +12,42 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from diffuse_core.memory import ROWS
 from diffuse_core.observations import columns_of, combine_rows
 from diffuse_core.row_order import combined
 
-LIMIT = 1_000_000
-"""Rows that are held in memory."""
 STRIDE = 4096
 """Rows between the keys that tell how a run is distributed."""
 RECORD = np.dtype([("key", np.int64), ("panel", np.int16), ("sums", np.float64, 9)])
+
+
+class _Run:
+    """Sorted rows in a file without a name, which goes when the process ends.
+
+    Read piece by piece, as pages of a mapped file would count as memory.
+    """
+
+    def __init__(self, rows, folder: str | None) -> None:
+        self._length = len(rows[0])
+        self.sample = rows[0][::STRIDE].copy()
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        records = np.empty(self._length, RECORD)
+        records["key"], records["panel"], records["sums"] = rows
+        records.tofile(self._file)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Records of some rows."""
+        self._file.seek(start * RECORD.itemsize)
+        return np.fromfile(self._file, RECORD, stop - start)
+
+    def place(self, key: int | None) -> int:
+        """How many rows have smaller keys; None: all."""
+        if key is None:
+            return self._length
+        after = int(np.searchsorted(self.sample, key))
+        start = max(0, after - 1) * STRIDE
+        near = self.read(start, min(self._length, after * STRIDE))
+        return start + int(np.searchsorted(near["key"], key))
 
 
 class BlockRows:
@@ -30,12 +58,12 @@ class BlockRows:
         limit: Rows in memory.
     """
 
-    def __init__(self, folder: str | None = None, limit: int = LIMIT) -> None:
+    def __init__(self, folder: str | None = None, limit: int = ROWS) -> None:
         self._folder = folder
         self._limit = limit
         self._waiting: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self._n_waiting = 0
-        self._runs: list[np.memmap] = []
+        self._runs: list[_Run] = []
 
     def add(self, key: np.ndarray, panel: int, sums: np.ndarray) -> None:
         """Takes rows of one panel.
@@ -52,7 +80,7 @@ class BlockRows:
         if self._n_waiting > self._limit:
             rows = combined(*self._take())
             if 2 * len(rows[0]) > self._limit:
-                self._runs.append(self._written(rows))
+                self._runs.append(_Run(rows, self._folder))
             else:
                 self._waiting, self._n_waiting = [rows], len(rows[0])
 
@@ -67,15 +95,15 @@ class BlockRows:
             yield combine_rows(*self._take())
             return
         if self._n_waiting:
-            self._runs.append(self._written(combined(*self._take())))
+            self._runs.append(_Run(combined(*self._take()), self._folder))
         edges = self._edges()
-        places = [np.searchsorted(run["key"], edges) for run in self._runs]
-        for i in range(len(edges) + 1):
-            found = [
-                run[(at[i - 1] if i else 0) : (at[i] if i < len(edges) else len(run))]
-                for run, at in zip(self._runs, places, strict=True)
-            ]
-            rows = np.concatenate(found)
+        start = [0] * len(self._runs)
+        for edge in (*edges, None):
+            stop = [run.place(edge) for run in self._runs]
+            rows = np.concatenate(
+                [r.read(a, b) for r, a, b in zip(self._runs, start, stop, strict=True)]
+            )
+            start = stop
             yield columns_of(
                 *combined(
                     np.ascontiguousarray(rows["key"]),
@@ -91,17 +119,8 @@ class BlockRows:
             return np.empty(0, np.int64), np.empty(0, np.int16), np.empty((0, 9))
         return tuple(np.concatenate(part) for part in zip(*waiting, strict=True))
 
-    def _written(self, rows) -> np.memmap:
-        """Rows in a file without a name, which goes when the process ends."""
-        records = np.empty(len(rows[0]), RECORD)
-        records["key"], records["panel"], records["sums"] = rows
-        with tempfile.TemporaryFile(dir=self._folder) as file:
-            records.tofile(file)
-            file.flush()
-            return np.memmap(file, RECORD, "r")
-
     def _edges(self) -> np.ndarray:
         """(n,) int64: keys that cut the runs into parts of `limit` rows at most."""
-        sample = np.sort(np.concatenate([run["key"][::STRIDE] for run in self._runs]))
+        sample = np.sort(np.concatenate([run.sample for run in self._runs]))
         step = max(1, self._limit // STRIDE - len(self._runs))
         return np.unique(sample[step::step])

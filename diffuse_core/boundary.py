@@ -217,11 +217,9 @@ def lacks_exposure(experiments) -> bool:
     )
 
 
-def image_bytes(experiment) -> int:
-    """Size of the raw values of an image of whole numbers (bytes)."""
-    return 4 * sum(
-        int(np.prod(panel.get_image_size())) for panel in experiment.detector
-    )
+def image_size(detector) -> int:
+    """Pixels of all panels."""
+    return sum(int(np.prod(panel.get_image_size())) for panel in detector)
 
 
 class ImageReader:

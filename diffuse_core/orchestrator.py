@@ -27,6 +27,7 @@ from diffuse_core.plan import (
 )
 from diffuse_core.registry import Registry
 from diffuse_core.run import Run, RunSpec
+from diffuse_core.scale_stage import keep_experiments
 
 logger = logging.getLogger("dials.diffuse")
 
@@ -66,9 +67,11 @@ def integrate(
         experiments, numbers, params.block.width, params.input.image_range
     )
     _say_what(run, numbers, blocks)
+    logger.info("Memory: at most %.1f GB in each worker", run.memory(blocks) / 1e9)
     Path(spec.folder).mkdir(parents=True, exist_ok=True)
     run_file = Path(spec.folder) / RUN_FILE
     run_file.unlink(missing_ok=True)
+    keep_experiments(experiments, spec.folder)
     for stale in Path(spec.folder).glob(".block_*.tmp"):
         stale.unlink(missing_ok=True)
     tallies = {block: run.finished(block) for block in blocks}

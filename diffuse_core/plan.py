@@ -28,6 +28,9 @@ SINGLY = 16
 """Images before a block that are looked at one by one, see `ImageSource.earlier`."""
 
 
+READS_AHEAD = NUMBA_NUM_THREADS > 1
+"""This process may use more than one core: images are read while the kernel works."""
+
 KEPT = 256 * 2**20
 """Bytes of images that a worker keeps where several crystals share them."""
 
@@ -235,8 +238,10 @@ class ImageSource:
             experiment = self.run.experiments[number]
             reader: Callable = boundary.ImageReader(experiment)
             n_images = len(experiment.imageset)
-            if NUMBA_NUM_THREADS > 1 and n_images > 1:
-                depth = images_within(AHEAD_BYTES, boundary.image_bytes(experiment), 12)
+            if READS_AHEAD and n_images > 1:
+                depth = images_within(
+                    AHEAD_BYTES, 4 * boundary.image_size(experiment.detector), 12
+                )
                 reader = ReadAhead(reader, n_images, depth)
             self._reader = (first, reader)
         return self._reader[1]

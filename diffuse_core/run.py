@@ -14,14 +14,22 @@ import numpy as np
 from iotbx.phil import parse
 
 from diffuse_core import boundary, config, inputs
+from diffuse_core.chunk import IMAGES
 from diffuse_core.errors import InputError, PluginError
 from diffuse_core.integrate import Integrator
 from diffuse_core.io.image_files import files_of
 from diffuse_core.io.provenance import file_record, program, provenance
+from diffuse_core.memory import worker_memory
 from diffuse_core.models import RunInputs
 from diffuse_core.observations import phi_range, read_meta, write_parts
 from diffuse_core.panels import Models
-from diffuse_core.plan import Block, ImageSource, PanelCache, check_experiments
+from diffuse_core.plan import (
+    READS_AHEAD,
+    Block,
+    ImageSource,
+    PanelCache,
+    check_experiments,
+)
 from diffuse_core.registry import Registry, fingerprint
 
 
@@ -106,6 +114,18 @@ class Run:
             return {**meta["tally"], "written": path.name}
         except (InputError, KeyError, ValueError):
             return None
+
+    def memory(self, blocks: Sequence[Block]) -> int:
+        """Bytes that a worker needs at most, see `memory.worker_memory`."""
+        detectors = [e.detector for e in self.inputs.experiments]
+        largest = max(detectors, key=boundary.image_size)
+        return worker_memory(
+            [panel.get_image_size() for panel in largest],
+            max(block.stop - block.start for block in blocks),
+            IMAGES,
+            ahead=READS_AHEAD,
+            background=bool(self.models.backgrounds),
+        )
 
     def integrate_all(self, blocks: Sequence[Block]) -> list[tuple[Block, dict]]:
         """Each of these blocks and what was counted in it."""

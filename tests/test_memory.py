@@ -1,0 +1,100 @@
+"""Memory of a worker: below what is said before, whatever images and grid are."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from diffuse_core.memory import PROGRAM, worker_memory
+
+SIX = [(2527, 2463)]
+
+RUN = """
+import resource, sys
+from dataclasses import replace
+import numpy as np
+from diffuse_core.chunk import IMAGES
+from diffuse_core.grid import Grid
+from diffuse_core.integrate import Integrator
+from diffuse_core.memory import worker_memory
+from diffuse_core.models import Mapper
+from diffuse_core.panels import Exposure, Models, Readout, prepare_panel
+from diffuse_core.testing import make_geometry, make_image
+
+n_images, divisions = int(sys.argv[1]), float(sys.argv[2])
+tile = (40, 40)
+
+
+class Divided(Mapper):
+    grid = Grid("hkl", (1 / divisions,) * 3)
+
+    @classmethod
+    def from_params(cls, params, run):
+        return cls()
+
+    def affine(self, image):
+        return divisions * image.affine()
+
+
+small = make_geometry()
+shape = tuple(n * t for n, t in zip(small.shape, tile))
+y, x = np.mgrid[0 : shape[0], 0 : shape[1]].astype(np.float32)
+s = np.repeat(np.repeat(small.s, tile[0], 0), tile[1], 1)
+s[..., 0] += 1e-5 * x
+s[..., 1] += 1e-5 * y
+flat = np.ones(shape, np.float32)
+geometry = replace(small, shape=shape, s=s, cos_incidence=flat, distance=flat)
+models = Models([], [], [], Divided())
+panels = [prepare_panel(geometry, Readout(0.0, 1.0), models)]
+
+
+def exposures():
+    for i in range(n_images):
+        image = replace(
+            make_image(i),
+            counts=(np.ones(shape, np.int32),),
+            usable=(np.ones(shape, bool),),
+        )
+        yield Exposure(image, (image,))
+
+
+rows, tally = Integrator(models, lambda _: panels).integrate_rows(0, exposures())
+n = sum(len(part["key"]) for part in rows.parts())
+peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+said = worker_memory([shape], n_images, IMAGES, ahead=False, background=False)
+print(n, tally["used"], peak, said)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("images", "divisions"), [(3, 1), (3, 5000)])
+def test_peak_is_below_what_is_said(images, divisions):
+    """2.8 million pixels; with 5000 divisions each of them is a row in every image."""
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, str(images), str(divisions)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    rows, used, peak, said = map(int, done.stdout.split())
+    assert used == images * 36 * 48 * 1600
+    assert (rows > 0.9 * used) == (divisions > 1)
+    assert peak < said
+
+
+def test_it_does_not_grow_with_the_block_beyond_a_chunk():
+    def of(images):
+        return worker_memory(SIX, images, 12, ahead=True, background=False)
+
+    assert of(5) < of(12) == of(100) == of(10_000)
+
+
+def test_acceptance():
+    """6M images: 1.5 GiB; and images of 16M have room on small machines."""
+    six = worker_memory(SIX, 10, 12, ahead=True, background=False)
+    assert PROGRAM < six < 1.5 * 2**30
+    sixteen = worker_memory([(4362, 4148)], 10, 12, ahead=True, background=False)
+    assert sixteen < 3 * 2**30
