@@ -15,6 +15,8 @@ from scipy import ndimage
 
 from diffuse_core import poisson
 from diffuse_core.geometry import PanelGeometry
+from diffuse_core.spots import single_outliers
+from diffuse_core.surroundings import FEWEST, REACH
 
 FEWEST_TIMES = 3
 """A pixel that sticks out in fewer images is not noisy."""
@@ -47,16 +49,16 @@ def _replaced(counts, usable, found, out):
 
 @njit(cache=True)
 def _around(counts, usable, found, y, x):
-    """Mean of the usable pixels within `poisson.REACH` that do not stick out, or -1."""
+    """Mean of the usable pixels within `REACH` that do not stick out, or -1."""
     n_slow, n_fast = counts.shape
     total = 0.0
     n = 0
-    for j in range(max(y - poisson.REACH, 0), min(y + poisson.REACH + 1, n_slow)):
-        for i in range(max(x - poisson.REACH, 0), min(x + poisson.REACH + 1, n_fast)):
+    for j in range(max(y - REACH, 0), min(y + REACH + 1, n_slow)):
+        for i in range(max(x - REACH, 0), min(x + REACH + 1, n_fast)):
             if usable[j, i] and not found[j, i]:
                 total += counts[j, i]
                 n += 1
-    return total / n if n >= poisson.FEWEST else -1.0
+    return total / n if n >= FEWEST else -1.0
 
 
 @njit(cache=True)
@@ -93,7 +95,6 @@ class PixelSums:
 
     def __init__(self, shape: tuple[int, int], limit: float) -> None:
         self.limit = limit
-        self._single = np.ones(shape, bool)
         self.images = np.zeros(shape, np.int32)
         self.counts = np.zeros(shape)
         self.sticks_out = np.zeros(shape, np.int32)
@@ -108,7 +109,7 @@ class PixelSums:
         counts = poisson.as_photons(counts, usable)
         if counts is None:
             return
-        found = poisson.find_outliers(counts, usable, self._single, self.limit, 0)
+        found = single_outliers(counts, usable, self.limit)[0]
         self.images += usable
         self.sticks_out += found & usable
         _replaced(counts, usable, found, self.counts)
@@ -125,7 +126,7 @@ class PixelSums:
         known = 2 * self.images > self.images.max()
         level = self.counts / np.maximum(self.images, 1) * self.images.max()
         level = level.astype(np.float32)
-        found = poisson.find_outliers(level, known, self._single, self.limit, 0)
+        found = single_outliers(level, known, self.limit)[0]
         high = np.zeros(found.shape, bool)
         _high(level, known, found, high)
         dead = found & ~high

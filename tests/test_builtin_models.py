@@ -19,6 +19,8 @@ DEFAULTS = {
     "mask": {
         "bragg",
         "file",
+        "pixel_statistics",
+        "poisson_outlier",
         "resolution",
         "untrusted",
     },

@@ -60,6 +60,8 @@ def test_whole_chain_leaves_all_outputs(reduced):
         "diffuse_merged.nxs",
         "diffuse_map.nxs",
         "diffuse_pictures",
+        "diffuse_pixels.pickle",
+        "diffuse_pixels.json",
         "dials.diffuse.json",
         "dials.diffuse.html",
         "dials.diffuse.phil",

@@ -91,11 +91,9 @@ def simulated(tmp_path_factory):
 
 
 def models_of(run_inputs):
-    """The default masks, pixel_statistics and poisson_outlier, as they are set."""
+    """The masks that ship as default, as they are set."""
     registry = Registry.discover({})
-    scope = config.master_scope(registry, (), ("mask",))
-    chosen = "mask.models = default pixel_statistics poisson_outlier"
-    params = scope.fetch(config.parse(chosen)).extract()
+    params = config.master_scope(registry, (), ("mask",)).extract()
     models = config.build_models(registry, params, run_inputs, "mask")
     return [(type(model).__name__, model) for model in models]
 
@@ -172,10 +170,10 @@ def test_contaminated_voxels_are_removed_and_clean_ones_are_not(simulated):
 
 
 @pytest.mark.slow
-def test_most_is_removed_where_the_second_lattice_is_not_indexed(simulated):
-    """The weakest spots of an unknown lattice hide in the noise of the counts."""
+def test_an_unknown_lattice_is_removed_too(simulated):
+    """The second lattice is not indexed: its spots are found in the images alone."""
     found = measure(simulated, indexed=False)
     print(found)
-    assert found.removed >= 0.85
+    assert found.removed >= 0.99
     assert found.lost <= 0.01
-    assert found.leak < 0.01
+    assert found.leak < 0.002

@@ -236,4 +236,5 @@ def diffuse_mask_models():
         factory="diffuse_core.plugins.masking.pixel_statistics:PixelStatistics",
         summary="Hot, dead and noisy pixels and fixed shadows, from a first pass.",
         phil=PHIL,
+        default=True,
     )

@@ -17,18 +17,18 @@ from diffuse_core.models import Image, MaskModel, RunInputs
 logger = logging.getLogger("dials.diffuse")
 
 PHIL = """
-false_alarm = 1e-6
+pixel_false_alarm = 1e-6
   .type = float(value_min=1e-300, value_max=0.1, allow_none=False)
-  .help = "Probability that a clean pixel is left out by chance. Larger finds weaker"
-          "spots, and leaves out more bright clean pixels: a bias at 1e-3 and above."
-grow = 1
-  .type = int(value_min=0, value_max=10, allow_none=False)
-  .help = "Pixels around an outlier that are left out with it."
-near = 0.0
-  .type = float(value_min=0, value_max=0.9, allow_none=False)
-  .help = "Distance from the lattice points of the crystals, in Miller indices, within"
-          "which single pixels are left out and nothing grows: a halo without the side"
-          "that faces its point is no halo. What is a peak there is up to mask.bragg."
+  .help = "Bound on the probability that a clean pixel is left out by chance."
+spot_false_alarm = 1e-4
+  .type = float(value_min=1e-300, value_max=0.1, allow_none=False)
+  .help = "Bound on the probability that a clean place is taken for a spot. Larger"
+          "finds weaker spots and leaves out more bright clean pixels: a bias from 1e-3"
+          "on."
+leak = 0.1
+  .type = float(value_min=0.001, value_max=10, allow_none=False)
+  .help = "Pixels are left out where a spot adds more than this share of what is"
+          "around."
 photon = Auto
   .type = float(value_min=0)
   .help = "Counts that one photon makes; Auto: 1 where the variance of the counts is"
@@ -37,9 +37,9 @@ photon = Auto
 
 
 class PoissonOutlier(MaskModel):
-    """Leaves out pixels whose counts, alone or in 3 x 3, are not by chance.
+    """Leaves out pixels and spots whose counts are not by chance, and what spots reach.
 
-    Against a ring of pixels around (see `diffuse_core.poisson`) by the relative entropy
+    Against a ring of pixels around (see `diffuse_core.spots`) by the relative entropy
     m [ n ln(n / l) - n + l ], in both directions. It is the measure of the filter of
     S. P. Meisburger, D. A. Case & N. Ando, Nature Communications 11, 1271 (2020), that
     compares histograms of counts in reciprocal space with Poisson's; here each place of
@@ -47,31 +47,28 @@ class PoissonOutlier(MaskModel):
 
     Args:
         readouts: Per setup, per panel: pedestal and gain of the raw values.
-        false_alarm: Probability that a clean pixel is left out.
-        grow: Pixels around an outlier that are left out with it.
-        near: Distance from lattice points (Miller indices) within which only single
-            pixels are left out.
+        pixel_false_alarm: Probability that a clean pixel is left out.
+        spot_false_alarm: Probability that a clean place is taken for a spot.
+        leak: Largest share of what is around that a spot may add to a pixel.
         photon: Counts of a photon after pedestal and gain; None = from the image.
     """
 
     def __init__(
         self,
         readouts: Sequence[Sequence[tuple[float, float]]],
-        false_alarm: float = 1e-6,
-        grow: int = 1,
-        near: float = 0.0,
+        pixel_false_alarm: float = 1e-6,
+        spot_false_alarm: float = 1e-4,
+        leak: float = 0.1,
         photon: float | None = None,
     ) -> None:
         self.readouts = readouts
-        self.limit = -math.log(false_alarm)
-        self.grow = grow
-        self.near = near
+        self.limits = -math.log(pixel_false_alarm), -math.log(spot_false_alarm)
+        self.leak = leak
         self.photon = photon
 
     @classmethod
     def from_params(cls, params, run: RunInputs) -> PoissonOutlier:
         """Raises ConfigError if a photon makes no counts."""
-
         from diffuse_core import boundary
 
         photon = params.photon if isinstance(params.photon, float) else None
@@ -81,12 +78,12 @@ class PoissonOutlier(MaskModel):
         for setup in range(max(run.setups) + 1):
             panels = boundary.readouts(run.first_of_setup(setup))
             readouts.append([(panel.pedestal, panel.gain) for panel in panels])
-        return cls(readouts, params.false_alarm, params.grow, params.near, photon)
+        chances = params.pixel_false_alarm, params.spot_false_alarm
+        return cls(readouts, *chances, params.leak, photon)
 
     def image_mask(self, image: Image, geometry: PanelGeometry) -> np.ndarray | None:
         """(n_slow, n_fast) bool; None where the mean count is not above 0."""
-
-        from diffuse_core import poisson
+        from diffuse_core import poisson, spots
 
         if not image.counts:
             return None
@@ -101,9 +98,7 @@ class PoissonOutlier(MaskModel):
             counts = np.maximum(counts / np.float32(self.photon), np.float32(0.0))
         if counts is None:
             return None
-        to_hkl = np.array([one.affine() for one in image.lattices or (image,)])
-        near = poisson.near_points(geometry.s, to_hkl, self.near)
-        return ~poisson.find_outliers(counts, valid, near, self.limit, self.grow)
+        return ~spots.find_spots(counts, valid, *self.limits, self.leak)
 
 
 @hookimpl
@@ -113,4 +108,5 @@ def diffuse_mask_models():
         factory="diffuse_core.plugins.masking.poisson_outlier:PoissonOutlier",
         summary="Counts that disagree with those around them: spots, zingers, ice.",
         phil=PHIL,
+        default=True,
     )
