@@ -17,6 +17,7 @@ COMMANDS = (
     "diffuse",
     "diffuse_integrate",
     "diffuse_merge",
+    "diffuse_scale",
     "diffuse_plugins",
     "diffuse_simulate",
     "diffuse_compare",

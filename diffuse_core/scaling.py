@@ -40,7 +40,7 @@ class Options:
     outliers: float = PROBABILITY
     tolerance: float | None = None
     rounds: int = 3
-    smoothness_rows: int = 250_000
+    smoothness_rows: int = 120_000
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,9 +15,9 @@ SIZES = tuple(10.0 ** (0.5 * k) for k in range(1, -9, -1))
 START = 3
 """Index in `SIZES` of what is tried first."""
 
-_FOLDS = ((100_000, 5), (400_000, 3))
+_FOLDS = ((50_000, 5), (200_000, 3))
 _FEWEST_FOLDS = 2
-_STEPS = 3
+_STEPS = 2
 _CLEARLY = 3.0
 
 
@@ -94,8 +94,8 @@ def choose_sizes(
 ) -> tuple[list[float], list[dict[str, float]], Parameters]:
     """The size for each term that predicts held-out observations best.
 
-    One term after the other, the sizes of the others kept: first over all sizes, then
-    once more to those beside the best.
+    One term after the other, the sizes of the others kept: first over every other size,
+    then to those beside the best.
 
     Args:
         problem: Rows and terms. Terms with a size of their own keep it.
@@ -110,15 +110,15 @@ def choose_sizes(
     best = tuple(SIZES[START] if size is None else size for size in given)
     free = [i for i, size in enumerate(given) if size is None]
     trials = Trials(problem, best, seed)
-    expected = 1 + (len(SIZES) + 1) * len(free)
+    expected = 1 + (len(SIZES) // 2 + 2) * len(free)
     curves: list[dict[str, float]] = [{} for _ in given]
-    for reach in (len(SIZES), 1):
+    for reach, stride in ((len(SIZES), 2), (1, 1)):
         for i in free:
             start = SIZES.index(best[i])
             for direction in (1, -1):
                 last = best
                 for step in range(1, reach + 1):
-                    level = start + direction * step
+                    level = start + direction * step * stride
                     if not 0 <= level < len(SIZES):
                         break
                     trial = (*best[:i], SIZES[level], *best[i + 1 :])

@@ -24,8 +24,8 @@ CONVERGED = 2e-4
 """Relative rms change of the expectation of the rows at which the fit ends."""
 
 _PRECONDITION_ROWS = 100_000
-_CG_ITERATIONS = 60
-_CG_TOLERANCE = 1e-3
+_CG_ITERATIONS = 40
+_CG_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True, eq=False)

@@ -63,6 +63,7 @@ LAYERS = {
     "robust": 1,
     "row_order": 1,
     "rows": 1,
+    "scale_stage": 3,
     "scale_model": 1,
     "scaling": 1,
     "scaling_problem": 1,

@@ -90,6 +90,7 @@ def test_every_command_has_its_module(wheel):
         "dials.diffuse_compare",
         "dials.diffuse_integrate",
         "dials.diffuse_merge",
+        "dials.diffuse_scale",
         "dials.diffuse_plugins",
         "dials.diffuse_show",
         "dials.diffuse_simulate",

@@ -8,15 +8,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from diffuse_core import inputs, merge_stage, orchestrator
+from diffuse_core import inputs, merge_stage, orchestrator, scale_stage
 from diffuse_core.command_line.common import Options, processes, progress_bar
 from diffuse_core.effects_stage import effects_of_groups
 from diffuse_core.errors import ConfigError
 from diffuse_core.io.files import check_size, read_merged, write_map
 from diffuse_core.merge import Merged
 from diffuse_core.report.figures import merging_figures
-from diffuse_core.report.summary import integration_table, shell_table
+from diffuse_core.report.summary import integration_table, scaling_table, shell_table
 from diffuse_core.run import make_spec
+from diffuse_core.scale_model import ScaleModel
 from diffuse_core.volume import expand
 
 logger = logging.getLogger("dials.diffuse")
@@ -41,6 +42,29 @@ def run_integration(options: Options) -> tuple[dict, dict]:
     logger.info("\n%s", integration_table(figures))
     logger.info("Observations: %s", params.output.observations)
     return figures, spec.provenance
+
+
+def run_scaling(options: Options, folders: Sequence[str]) -> tuple[dict, ScaleModel]:
+    """Observations to scales: figures of the fit, and the model."""
+    params = options.params
+    processes(params)
+    serial = params.parallel.engine == "serial"
+    started = time.monotonic()
+    with progress_bar("Scaling", "trial") as progress:
+        model = scale_stage.scale(
+            options.registry,
+            folders,
+            params,
+            nproc=1 if serial else params.parallel.nproc,
+            progress=progress,
+            notes={"phil_scaling": options.working.as_str()},
+        )
+    figures = {**model.figures, "seconds": round(time.monotonic() - started, 3)}
+    logger.info("\n%s", scaling_table(figures))
+    if params.output.scales:
+        model.write(params.output.scales)
+        logger.info("Scales: %s", params.output.scales)
+    return figures, model
 
 
 def run_merging(options: Options, names: Sequence[str]) -> tuple[dict, dict]:

@@ -170,3 +170,32 @@ def shell_table(figures: dict) -> str:
     if rows:
         said.append(tabulate(rows, headers=header, disable_numparse=True))
     return "\n".join([*said, *sentences(figures)])
+
+
+def scaling_table(figures: dict) -> str:
+    """What was fitted to make symmetry mates agree, as text."""
+    header = ["component", "role", "parameters", "smoothness", "lowest", "highest"]
+    rows = [
+        [
+            c["name"],
+            c["role"],
+            f"{c['parameters']}",
+            f"{c['smoothness']:.2g}",
+            f"{c['lowest']:.4g}",
+            f"{c['highest']:.4g}",
+        ]
+        for c in figures["components"]
+    ]
+    chi, outliers = figures["chi_squared"], figures["outliers"]
+    below = [
+        ["observations in voxels with mates", f"{figures['observations']}"],
+        ["voxels", f"{figures['voxels']}"],
+        ["steps of the fit", f"{figures['iterations']}"],
+        ["converged", "yes" if figures["converged"] else "no"],
+        *[[f"chi-squared of mates {name}", f"{v:.3f}"] for name, v in chi.items()],
+        ["outliers above", f"{outliers['high']} of {outliers['tested']}"],
+        ["outliers below", f"{outliers['low']} of {outliers['tested']}"],
+        ["spread of mates beyond chance", f"{100 * outliers['tolerance']:.1f} %"],
+    ]
+    text = tabulate([header, *rows], headers="firstrow") if rows else "No component."
+    return f"{text}\n\n{tabulate(below)}"

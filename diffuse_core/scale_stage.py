@@ -1,0 +1,109 @@
+"""Scaling: folders of observations to a scaling model."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from dxtbx.model import ExperimentList
+
+from diffuse_core import boundary, config
+from diffuse_core.collection import collect
+from diffuse_core.compat import load_experiments
+from diffuse_core.errors import InputError
+from diffuse_core.merge_stage import open_reduction
+from diffuse_core.models import RunInputs
+from diffuse_core.reduction import no_progress
+from diffuse_core.registry import Registry
+from diffuse_core.rows import Rows, Source
+from diffuse_core.scale_model import ScaleModel
+from diffuse_core.scaling import Options, fit_scales
+
+logger = logging.getLogger("dials.diffuse")
+
+EXPERIMENTS = "experiments.expt"
+"""Copy of the experiments in a folder of observations: scaling needs the geometry."""
+
+
+def keep_experiments(experiments, folder: str | os.PathLike) -> None:
+    """Writes the experiments into the folder of their observations."""
+    target = Path(folder) / EXPERIMENTS
+    temporary = target.with_name(f".{os.getpid()}_{EXPERIMENTS}")
+    try:
+        experiments.as_file(str(temporary))
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def experiments_of(sources: Sequence[Source]):
+    """dxtbx ExperimentList with the experiment of each source.
+
+    Raises:
+        InputError: A folder of observations has no experiments.
+    """
+    lists = {}
+    for folder in {source.folder for source in sources}:
+        path = Path(folder) / EXPERIMENTS
+        if not path.exists():
+            raise InputError(
+                f"The folder {folder} holds no {EXPERIMENTS}: run "
+                "dials.diffuse_integrate again, which writes it and uses the "
+                "observations that are there."
+            )
+        lists[folder] = load_experiments(str(path), check_format=False)
+    return ExperimentList([lists[s.folder][s.number] for s in sources])
+
+
+def scale(
+    registry: Registry,
+    folders: Sequence[str],
+    params,
+    nproc: int = 1,
+    progress: Callable[[int, int], None] = no_progress,
+    notes: dict | None = None,
+) -> ScaleModel:
+    """The scaling model of some folders of observations.
+
+    Args:
+        registry: The plug-ins.
+        folders: Folders of observations.
+        params: Extracted working PHIL with `scaling` and `merging`.
+        nproc: Processes that read observations.
+        progress: Called with (trials of smoothness done, expected).
+        notes: Goes into the provenance.
+
+    Raises:
+        InputError: The folders are incomplete or do not fit together.
+        ConfigError: A component can't be used.
+    """
+    found = collect(folders)
+    experiments = experiments_of(found.sources)
+    run = RunInputs(experiments, None, boundary.setups_of(experiments))
+    names = [m.plugin.name for m in config.selected(registry, params, "scaling")]
+    components = config.build_models(registry, params, run, "scaling")
+    rows = _sample(found, params, nproc)
+    logger.info(
+        "Scaling by %s, fitted to %d of %d observations",
+        ", ".join(names) or "nothing",
+        len(rows),
+        sum(file.rows for file in found.files),
+    )
+    scaling = params.scaling
+    options = Options(
+        seed=scaling.seed,
+        outliers=scaling.outlier_probability if scaling.outliers == "poisson" else 0.0,
+    )
+    named = list(zip(names, components, strict=True))
+    fitted = fit_scales(rows, found.sources, named, options, progress)
+    return replace(fitted.model, provenance={**found.provenance, **(notes or {})})
+
+
+def _sample(found, params, nproc: int) -> Rows:
+    reduction, _ = open_reduction(found, params.merging)
+    with reduction:
+        part = min(1.0, params.scaling.observations / max(reduction.rows, 1))
+        return reduction.sample(part, params.scaling.seed, nproc)
