@@ -128,3 +128,36 @@ def test_parameters_of_programs_reach_them(reduced, run_command, tmp_path):
     assert last.startswith("Sorry: dials.")
     assert "stopped: " in last
     assert ".log, its parameters are set with dials." in last
+
+
+def test_reversed_axis_is_named(reduced, run_command, tmp_path):
+    folder, _ = reduced
+    dials = folder / "diffuse_dials"
+    document = json.loads((dials / "imported.expt").read_text())
+    (goniometer,) = document["goniometer"]
+    goniometer["rotation_axis"] = [-x for x in goniometer["rotation_axis"]]
+    wrong = tmp_path / "wrong.expt"
+    wrong.write_text(json.dumps(document))
+    done = run_command(
+        "dials.diffuse",
+        wrong,
+        dials / "strong.refl",
+        "crystal.space_group=P212121",
+        "parallel.nproc=1",
+        cwd=tmp_path,
+        status=1,
+    )
+    last = done.stderr.strip().splitlines()[-1]
+    assert "The rotation axis is reversed" in last
+    assert "invert_rotation_axis=True" in last
+    assert not (tmp_path / "diffuse_observations").exists()
+
+
+def test_geometry_is_validated(images, reduced):
+    """Residuals, pictures and the report of a good geometry; none of its complaints."""
+    folder, text = reduced
+    assert "Observed against predicted" in text
+    pictures = list((folder / "diffuse_dials" / "pictures").glob("spots_*.png"))
+    assert len(pictures) == 3
+    summary = json.loads((folder / "diffuse_dials" / "summary.json").read_text())
+    assert summary["warnings"] == []

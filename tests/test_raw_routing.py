@@ -101,4 +101,6 @@ def test_the_reason_is_the_last_error():
     assert reason_in(log, 1) == "No lattice"
     log = "Indexing\ndials.util.Sorry: Too few spots\nPlease report this"
     assert reason_in(log, 1) == "Too few spots"
+    log = "Matching\n 84 matched\n\n      Too few reflections:\n        got 19\n"
+    assert reason_in(log, 1) == "Too few reflections"
     assert reason_in("", -9) == "it was ended by signal 9"

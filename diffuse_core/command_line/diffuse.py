@@ -46,7 +46,9 @@ def run(args=None) -> None:
         exists=sources.exists,
     )
     common.processes(options.params)
-    files = chain.models_of(options.files, options.params, options.working)
+    files = chain.models_of(
+        options.files, options.params, options.working, common.progress_bar
+    )
     options = replace(options, files=files)
     figures = {}
     figures["integration"], _ = stages.run_integration(options)

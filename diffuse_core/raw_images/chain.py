@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from diffuse_core.errors import InputError
 from diffuse_core.inputs import EXPERIMENT_FILES
-from diffuse_core.raw_images import rotation, sources
+from diffuse_core.raw_images import rotation, sources, stills, summary
+from diffuse_core.raw_images.inspection import inspect
 from diffuse_core.raw_images.phil import user_parameters
 from diffuse_core.raw_images.rotation import Known
 from diffuse_core.raw_images.routing import (
@@ -22,11 +25,18 @@ from diffuse_core.raw_images.routing import (
     choose,
 )
 from diffuse_core.raw_images.steps import Step, Steps
+from diffuse_core.raw_images.stills import Tally
 
 logger = logging.getLogger("dials.diffuse")
 
 
-def models_of(files: Sequence[str], params: Any, working) -> list[str]:
+Progress = Callable[[str, str], AbstractContextManager[Callable[[int, int], None]]]
+"""Makes a progress bar of a description and a unit."""
+
+
+def models_of(
+    files: Sequence[str], params: Any, working, progress: Progress
+) -> list[str]:
     """The .expt and .refl files for the diffuse chain.
 
     Files that hold crystals are returned as they are; images, and experiments without
@@ -34,8 +44,10 @@ def models_of(files: Sequence[str], params: Any, working) -> list[str]:
 
     Args:
         files: Arguments of the command: images, folders, templates, .expt, .refl.
-        params: Extracted working PHIL with `mode`, `crystal`, `parallel`, `output`.
+        params: Extracted working PHIL with `mode`, `crystal`, `dials`, `parallel`,
+            `output`.
         working: The working PHIL.
+        progress: Makes progress bars.
 
     Raises:
         DiffuseError: The images can't be reduced.
@@ -47,49 +59,84 @@ def models_of(files: Sequence[str], params: Any, working) -> list[str]:
     known = _known(params.crystal)
     nproc = params.parallel.nproc
     mode = None if params.mode == "auto" else params.mode
-    spots = None
+    spots, broken = None, {}
     if models:
         imported, spots = _of_models(files)
         route = choose(_series_in(imported), mode)
     else:
         images = sources.image_files(files)
-        imported, route = _import(steps, images, mode)
+        imported, route, broken = _import(steps, images, mode, nproc, progress)
     logger.info("Images are reduced as %s: %s", route.mode, route.reason)
-    if spots is None:
-        spots = rotation.find_spots(steps, imported, nproc)
+    with progress("Looking at images", "image") as bar:
+        faults = inspect(steps, imported, nproc, bar)
+    for sentence in faults:
+        logger.warning("%s", sentence)
+    tally = None
     if route.mode == STILLS:
-        raise InputError("Stills are not yet reduced.")
-    pair = rotation.index(steps, imported, spots, known, nproc)
-    pair = rotation.refine(steps, pair, scan_varying=route.mode == ROTATION)
-    if route.mode == ROTATION:
-        pair = rotation.integrate(steps, pair, nproc)
-        pair = rotation.symmetry(steps, pair, known, nproc)
-    logger.info("Crystallography: %s, %s", *pair)
+        program = params.dials.stills_program
+        tally = Tally(len(stills.images_of(imported)) + sum(map(len, broken.values())))
+        for reason, names in broken.items():
+            tally.add(reason, names)
+        seen = pair = stills.reduce_stills(
+            steps, imported, known, nproc, program, tally
+        )
+        logger.info("%s", tally.text())
+    else:
+        if spots is None:
+            spots = rotation.find_spots(steps, imported, nproc)
+        pair = rotation.index(steps, imported, spots, known, nproc)
+        seen = pair = rotation.refine(steps, pair, scan_varying=route.mode == ROTATION)
+        if route.mode == ROTATION:
+            pair = rotation.integrate(steps, seen, nproc)
+            pair = rotation.symmetry(steps, pair, known, nproc)
+    poor = summary.validate(steps.folder, imported, seen, tally)
+    summary.write(steps.folder, route, tally, faults + poor)
+    logger.info("Crystallography: %s, %s", *map(os.path.relpath, pair))
     return [str(path) for path in pair]
 
 
-def _import(steps: Steps, images: list[str], mode: str | None) -> tuple[Path, Route]:
+def _import(
+    steps: Steps, images: list[str], mode: str | None, nproc: int, progress: Progress
+) -> tuple[Path, Route, dict[str, list[str]]]:
+    """imported.expt, the route, and the names of broken images by what is wrong."""
     from diffuse_core.raw_images.headers import series_of
 
-    series = series_of(images)
-    user = steps.user.get("import", "")
-    if "oscillation" in user:
+    route = None
+    if "oscillation" in steps.user.get("import", "") and mode != STILLS:
         route = Route(ROTATION, "dials.import.geometry.scan.oscillation is given")
-        if mode == STILLS:
-            route = choose(series, mode)
-    else:
-        route = choose(series, mode)
+    route = route or choose(series_of(images), mode)
     text = "input.ignore_unhandled = True\n"
+    broken: dict[str, list[str]] = {}
     if route.mode == STILL_SCAN:
         start, step = route.oscillation
         text += f"geometry.scan.oscillation = {start!r}, {step!r}\n"
     if route.mode == STILLS:
         text += "input.convert_sequences_to_stills = True\n"
+        images, broken = _readable(steps, images, nproc, progress)
     step = Step(
         "import", "import", images, {"output.experiments": "imported.expt"}, text
     )
     (imported,) = steps.run(step)
-    return imported, route
+    return imported, route, broken
+
+
+def _readable(
+    steps: Steps, images: list[str], nproc: int, progress: Progress
+) -> tuple[list[str], dict[str, list[str]]]:
+    from diffuse_core.raw_images.screening import unreadable
+
+    with progress("Reading images", "image") as bar:
+        problems = unreadable(images, nproc, steps.folder / "images.json", bar)
+    if len(problems) == len(images):
+        path, problem = next(iter(problems.items()))
+        raise InputError(
+            f"None of {len(images)} images can be read ({path}: {problem}): give "
+            "images of a detector that DIALS knows."
+        )
+    broken: dict[str, list[str]] = {}
+    for path, problem in problems.items():
+        broken.setdefault(problem, []).append(os.path.basename(path))
+    return [path for path in images if path not in problems], broken
 
 
 def _known(crystal) -> Known:

@@ -51,9 +51,20 @@ def _wants_all(arguments: Sequence[str]) -> bool:
     return any(int(level) >= EXPERT_LEVEL for level in levels)
 
 
+PHIL = """
+stills_program = *auto ssx stills_process
+  .type = choice
+  .help = "How stills are indexed: by dials.find_spots, dials.ssx_index and"
+          "dials.ssx_integrate; or by dials.stills_process, image by image. auto: the"
+          "one whose parameters are given, else the first of them that succeeds."
+"""
+
+
 def program_scopes(arguments: Sequence[str]):
     """The scope `dials` with one scope for each program that the arguments name."""
     result = scope(name="dials")
+    for item in parse(PHIL).objects:
+        result.adopt(item)
     for name in named_programs(arguments):
         own = scope(
             name=name,

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from diffuse_core.raw_images import rotation_sense
 from diffuse_core.raw_images.steps import Step, StepError, Steps
 
 logger = logging.getLogger("dials.diffuse")
@@ -62,55 +63,58 @@ def index(steps: Steps, imported: Path, spots: Path, known: Known, nproc: int) -
 
     Raises:
         StepError: The sweeps can't be indexed.
+        InputError: They can with the rotation axis reversed.
     """
     lattice = known.phil(
         "indexing.known_symmetry.unit_cell", "indexing.known_symmetry.space_group"
     )
+    text = f"{lattice}indexing.nproc = {nproc}\n"
+    joint = "indexing.joint_indexing = True\n"
+    ways = {"index": text}
+    if number_of_experiments(imported) > 1:
+        apart = "indexing.joint_indexing = False\n"
+        ways = {"index": text + joint, "index_apart": text + apart}
     outputs = {
         "output.experiments": "indexed.expt",
         "output.reflections": "indexed.refl",
     }
-    text = f"{lattice}indexing.nproc = {nproc}\n"
-    several = number_of_experiments(imported) > 1
-    joint = "indexing.joint_indexing = True\n" if several else ""
-    try:
-        return _pair(
-            steps.run(Step("index", "index", [imported, spots], outputs, text + joint))
-        )
-    except StepError as error:
-        if not several:
-            raise
-        logger.warning("The sweeps don't index together: %s", error)
-    apart = text + "indexing.joint_indexing = False\n"
-    return _pair(
-        steps.run(Step("index_apart", "index", [imported, spots], outputs, apart))
-    )
+    failure: StepError | None = None
+    for name, phil in ways.items():
+        step = Step(name, "index", [imported, spots], outputs, phil, optional=True)
+        try:
+            pair = _pair(steps.run(step))
+        except StepError as error:
+            logger.warning("%s", error)
+            failure = error
+            continue
+        rotation_sense.check(steps, imported, spots, phil, pair[1])
+        return pair
+    rotation_sense.check(steps, imported, spots, phil, None)
+    raise failure
 
 
 def refine(steps: Steps, indexed: Pair, scan_varying: bool) -> Pair:
-    """Refined with static models, then with models that vary along the scan."""
-    static = _or_before(indexed, lambda: _refine(steps, indexed, False))
-    if not scan_varying or static is indexed:
-        return static
-    return _or_before(static, lambda: _refine(steps, static, True))
+    """Refined with static models, then with models that vary along the scan.
 
-
-def _refine(steps: Steps, before: Pair, varying: bool) -> Pair:
-    stem = "refined" if varying else "refined_static"
-    return _pair(
-        steps.run(
-            Step(
-                "refine" if varying else "refine_static",
-                "refine",
-                before,
-                {
-                    "output.experiments": f"{stem}.expt",
-                    "output.reflections": f"{stem}.refl",
-                },
-                f"refinement.parameterisation.scan_varying = {varying}\n",
-            )
-        )
+    dials.refine does both, one after the other, if it is not told anything; where that
+    fails static models are tried.
+    """
+    if scan_varying:
+        varying = _or_before(indexed, lambda: _refine(steps, indexed, "refine", "Auto"))
+        if varying is not indexed:
+            return varying
+    return _or_before(
+        indexed, lambda: _refine(steps, indexed, "refine_static", "False")
     )
+
+
+def _refine(steps: Steps, before: Pair, name: str, varying: str) -> Pair:
+    outputs = {
+        "output.experiments": "refined.expt",
+        "output.reflections": "refined.refl",
+    }
+    text = f"refinement.parameterisation.scan_varying = {varying}\n"
+    return _pair(steps.run(Step(name, "refine", before, outputs, text, optional=True)))
 
 
 def integrate(steps: Steps, refined: Pair, nproc: int) -> Pair:
@@ -121,7 +125,11 @@ def integrate(steps: Steps, refined: Pair, nproc: int) -> Pair:
     }
     text = f"integration.mp.nproc = {nproc}\n"
     try:
-        return _pair(steps.run(Step("integrate", "integrate", refined, outputs, text)))
+        return _pair(
+            steps.run(
+                Step("integrate", "integrate", refined, outputs, text, optional=True)
+            )
+        )
     except StepError as error:
         logger.warning("%s Trying without profile fitting.", error)
     step = Step("integrate_few", "integrate", refined, outputs, text + FEW_REFLECTIONS)
@@ -147,7 +155,9 @@ def _symmetry(steps: Steps, before: Pair) -> Pair:
         "output.experiments": "symmetrized.expt",
         "output.reflections": "symmetrized.refl",
     }
-    return _pair(steps.run(Step("symmetry", "symmetry", before, outputs)))
+    return _pair(
+        steps.run(Step("symmetry", "symmetry", before, outputs, optional=True))
+    )
 
 
 def _cosym(steps: Steps, before: Pair, known: Known, nproc: int) -> Pair:
@@ -157,7 +167,9 @@ def _cosym(steps: Steps, before: Pair, known: Known, nproc: int) -> Pair:
         "output.reflections": "symmetrized.refl",
     }
     text = f"{group}nproc = {nproc}\n"
-    return _pair(steps.run(Step("cosym", "cosym", before, outputs, text)))
+    return _pair(
+        steps.run(Step("cosym", "cosym", before, outputs, text, optional=True))
+    )
 
 
 def _scale(steps: Steps, before: Pair, nproc: int) -> Pair:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import itertools
 import json
 import logging
 import os
@@ -27,6 +28,7 @@ from diffuse_core.io.provenance import file_record
 logger = logging.getLogger("dials.diffuse")
 
 RECORDS = "steps.json"
+KILLED = "it was ended by signal"
 NEEDED_FOR_STILLS = ("xfel_mono_sim_ext", "serialtbx")
 STAND_INS = Path(__file__).parent / "stand_ins"
 _ERROR = re.compile(r"(?:\w+\.)*(?:Sorry|\w*Error|\w*Exception|Abort): ?(.*)")
@@ -48,6 +50,10 @@ class Step:
         outputs: Parameter of the program -> name of the file in the folder.
         defaults: PHIL that the user's parameters override; parameters that this
             version of the program doesn't have are passed over.
+        patterns: Where the program names its outputs itself: patterns of their names,
+            used instead of `outputs`.
+        optional: The chain can do without it: if the program fails it is not tried
+            again with the same input.
     """
 
     name: str
@@ -55,6 +61,8 @@ class Step:
     inputs: Sequence[str | os.PathLike]
     outputs: Mapping[str, str]
     defaults: str = ""
+    patterns: Sequence[str] = ()
+    optional: bool = False
 
 
 class Steps:
@@ -71,40 +79,63 @@ class Steps:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def run(self, step: Step) -> list[Path]:
-        """The output files of a step, in the order of `Step.outputs`.
+        """The output files of a step, in the order of `outputs` or sorted by name.
 
         Raises:
             StepError: The program stopped, or left an output out.
         """
-        outputs = [self.folder / name for name in step.outputs.values()]
         signature = self._signature(step)
         record = self._records().get(step.name)
         if record and record["signature"] == signature and _as_recorded(record):
             if "error" in record:
                 raise StepError(record["error"])
             logger.info("dials.%s: done by an earlier run", step.program)
-            return outputs
+            return [Path(output["path"]) for output in record["outputs"]]
         self._note(step.name, None)
-        for path in outputs:
+        for path in self._outputs(step):
             path.unlink(missing_ok=True)
         logger.info("dials.%s ... (log: %s)", step.program, self.log_of(step.name))
         started = time.monotonic()
         error = self._execute(step)
-        if error is None and (lost := [p.name for p in outputs if not p.exists()]):
-            error = f"it ended without writing {', '.join(lost)}"
-        record = {"signature": signature, "seconds": round(time.monotonic() - started)}
+        outputs = self._outputs(step)
+        lost = [path.name for path in outputs if not path.exists()]
+        if error is None and (lost or not outputs):
+            error = f"it ended without writing {', '.join(lost) or 'a result'}"
+        record = {
+            "signature": signature,
+            "seconds": round(time.monotonic() - started),
+            "outputs": [],
+        }
         if error is not None:
-            record["outputs"] = []
             record["error"] = (
                 f"dials.{step.program} stopped: {error.rstrip('.')}; its log is "
                 f"{self.log_of(step.name)}, its parameters are set with "
                 f"dials.{step.program}.NAME=VALUE."
             )
-            self._note(step.name, record)
+            if step.optional and not error.startswith(KILLED):
+                self._note(step.name, record)
             raise StepError(record["error"])
         record["outputs"] = [file_record(str(path)) for path in outputs]
         self._note(step.name, record)
         return outputs
+
+    def once(
+        self, name: str, inputs: Sequence[Path], outputs: Sequence[Path], work
+    ) -> None:
+        """Calls `work`, unless it has made these outputs of these inputs already."""
+        records = [file_record(str(path)) for path in inputs]
+        record = self._records().get(name)
+        if record and record["signature"] == records and _as_recorded(record):
+            return
+        self._note(name, None)
+        work()
+        made = [file_record(str(path)) for path in outputs]
+        self._note(name, {"signature": records, "outputs": made})
+
+    def _outputs(self, step: Step) -> list[Path]:
+        if step.patterns:
+            return sorted(p for s in step.patterns for p in self.folder.glob(s))
+        return [self.folder / name for name in step.outputs.values()]
 
     def log_of(self, name: str) -> str:
         """Path of the log of a step, as short as it can be written."""
@@ -115,7 +146,7 @@ class Steps:
             "program": step.program,
             "dials": dials_version(),
             "inputs": [file_record(str(path)) for path in step.inputs],
-            "outputs": dict(step.outputs),
+            "outputs": [dict(step.outputs), list(step.patterns)],
             "defaults": step.defaults,
             "user": self.user.get(step.program, ""),
         }
@@ -185,10 +216,17 @@ def reason_in(log: str, status: int) -> str:
         found = _ERROR.match(line)
         if found and found.group(1) and "support@" not in line:
             return found.group(1).strip()
-    told = [line.strip() for line in lines if not _NOISE.search(line)]
     if status < 0:
-        return f"it was ended by signal {-status}"
+        return f"{KILLED} {-status}"
+    indented = len(list(itertools.takewhile(_is_indented, reversed(lines))))
+    if indented and "Traceback" not in log[-2000:]:
+        return lines[-indented].strip().rstrip(":")
+    told = [line.strip() for line in lines if not _NOISE.search(line)]
     return told[-1] if told else f"exit status {status}"
+
+
+def _is_indented(line: str) -> bool:
+    return line.startswith("   ")
 
 
 def _as_recorded(record: dict) -> bool:

@@ -1,0 +1,3 @@
+"""Checks of images and geometry: each finds one fault, and says what to do."""
+
+from __future__ import annotations
