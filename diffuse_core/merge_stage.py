@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -113,7 +113,10 @@ def averaging(name: str, grid: Grid, space_group) -> Symmetry:
 
 
 def open_reduction(
-    folders: Sequence[str] | Collection, merging, scratch: str | Path = "."
+    folders: Sequence[str] | Collection,
+    merging,
+    scratch: str | Path = ".",
+    reindex: Mapping[str, str] | None = None,
 ) -> tuple[Reduction, Symmetry]:
     """The observations of some folders, with the symmetry that the user asks for.
 
@@ -121,6 +124,7 @@ def open_reduction(
         folders: Folders of observations.
         merging: Extracted `merging` scope.
         scratch: Where temporary files go.
+        reindex: As of `Reduction`.
 
     Raises:
         InputError: A folder is incomplete, or the folders do not fit together.
@@ -129,9 +133,7 @@ def open_reduction(
     found = folders if isinstance(folders, Collection) else collect(folders)
     group = boundary.space_group_of_hall(found.space_group)
     symmetry = symmetry_of_merging(found.grid, group, merging)
-    reduction = Reduction(
-        found, symmetry.unique, memory=merging.memory, scratch=scratch
-    )
+    reduction = Reduction(found, symmetry.unique, reindex, merging.memory, scratch)
     return reduction, symmetry
 
 

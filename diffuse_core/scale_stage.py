@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from dxtbx.model import ExperimentList
 
 from diffuse_core import boundary, config
+from diffuse_core.ambiguity_stage import Ambiguity, resolve
 from diffuse_core.collection import collect
 from diffuse_core.compat import load_experiments
 from diffuse_core.errors import InputError
@@ -85,7 +86,8 @@ def scale(
     run = RunInputs(experiments, None, boundary.setups_of(experiments))
     names = [m.plugin.name for m in config.selected(registry, params, "scaling")]
     components = config.build_models(registry, params, run, "scaling")
-    rows = _sample(found, params, nproc)
+    ambiguity = _ambiguity(found, params)
+    rows = _sample(found, params, nproc, ambiguity.reindex)
     logger.info(
         "Scaling by %s, fitted to %d of %d observations",
         ", ".join(names) or "nothing",
@@ -99,11 +101,25 @@ def scale(
     )
     named = list(zip(names, components, strict=True))
     fitted = fit_scales(rows, found.sources, named, options, progress)
-    return replace(fitted.model, provenance={**found.provenance, **(notes or {})})
+    return replace(
+        fitted.model,
+        reindex=ambiguity.reindex,
+        figures={**fitted.model.figures, "ambiguity": ambiguity.figures},
+        provenance={**found.provenance, **(notes or {})},
+    )
 
 
-def _sample(found, params, nproc: int) -> Rows:
-    reduction, _ = open_reduction(found, params.merging)
+def _ambiguity(found, params) -> Ambiguity:
+    if params.scaling.ambiguity == "none":
+        return Ambiguity()
+    group = boundary.space_group_of_hall(found.space_group)
+    if params.merging.space_group is not None:
+        group = params.merging.space_group.group()
+    return resolve(found, group, params.scaling.seed)
+
+
+def _sample(found, params, nproc: int, reindex: Mapping[str, str]) -> Rows:
+    reduction, _ = open_reduction(found, params.merging, reindex=reindex)
     with reduction:
         part = min(1.0, params.scaling.observations / max(reduction.rows, 1))
         return reduction.sample(part, params.scaling.seed, nproc)

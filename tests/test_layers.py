@@ -23,6 +23,8 @@ LARGEST_MODULE = 15 * 1024
 LAYERS = {
     "absolute": 1,
     "agreement": 1,
+    "ambiguity": 1,
+    "ambiguity_stage": 2,
     "block_rows": 1,
     "chunk": 1,
     "collection": 1,
@@ -94,6 +96,7 @@ LAYERS = {
     "compat": 2,
     "executors": 2,
     "inputs": 2,
+    "lattice": 2,
     "io": 2,
     "materials": 2,
     "matching": 2,
