@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from iotbx.phil import parse
+
 from diffuse_core.errors import ConfigError, InputError
-from diffuse_core.raw_images import sources
+from diffuse_core.raw_images import phil, programs, sources
+from diffuse_core.raw_images.headers import series_of
 from diffuse_core.raw_images.routing import Series, choose
+from diffuse_core.raw_images.screening import problem_with
 from diffuse_core.raw_images.steps import reason_in
+from diffuse_core.simulate import run_simulation
 
 
 def series(width, starts=(), name="a_#.cbf"):
@@ -104,3 +109,48 @@ def test_the_reason_is_the_last_error():
     log = "Matching\n 84 matched\n\n      Too few reflections:\n        got 19\n"
     assert reason_in(log, 1) == "Too few reflections"
     assert reason_in("", -9) == "it was ended by signal 9"
+
+
+NEXUS = """
+detector { name = test_small
+  distance = 60 }
+scan { n_images = 3
+  width = 0.2 }
+bragg.enable = False
+output.format = nxs
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "mode"), [("", "rotation"), ("stills.n = 3\n", "stills")]
+)
+def test_nexus_masters(tmp_path, text, mode):
+    run_simulation(NEXUS + text, tmp_path)
+    master = str(tmp_path / "simulated.nxs")
+    (found,) = series_of([master])
+    assert found.images == 3
+    assert choose([found]).mode == mode
+    assert problem_with(master) is None
+
+
+def test_programs_are_loaded_only_when_named(tmp_path):
+    assert phil.named_programs(["a.cbf", "parallel.nproc=2"]) == []
+    assert phil.named_programs(["dials.index.indexing.method=fft1d"]) == ["index"]
+    recipe = tmp_path / "recipe.phil"
+    recipe.write_text("dials { refine { outlier.algorithm = mcd } }\n")
+    assert phil.named_programs([str(recipe)]) == ["refine"]
+    assert phil.named_programs(["-c"]) == []
+    assert set(phil.named_programs(["-c", "-e", "2"])) <= set(programs.MODULES)
+    assert "find_spots" in phil.named_programs(["-c", "-e2"])
+
+
+def test_parameters_of_the_user_come_back_with_absolute_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "geometry.expt").write_text("{}")
+    arguments = ["dials.import.input.reference_geometry=geometry.expt"]
+    master = phil.program_scopes(arguments)
+    working = master.fetch(parse("dials.import.input.reference_geometry=geometry.expt"))
+    found = phil.user_parameters(working)
+    assert list(found) == ["import"]
+    assert f'reference_geometry = "{tmp_path / "geometry.expt"}"' in found["import"]
+    assert phil.user_parameters(master) == {}
