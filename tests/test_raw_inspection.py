@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -96,6 +98,22 @@ def test_planted_faults_are_named(bad, tmp_path):
     assert keep[r > STOP + 8].all()
     assert not keep[r < STOP - 2].any()
     assert inspect(steps, path, 1, None) == told
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        (0, "1 of 10 images of a scan can't be imported (simulated_00005.cbf)"),
+        (30000, "The image simulated_00005.cbf can't be read"),
+    ],
+)
+def test_broken_image_of_a_scan_is_named(good, tmp_path, run_command, size, message):
+    for path in cbf(good):
+        shutil.copy(path, tmp_path)
+    broken = tmp_path / "simulated_00005.cbf"
+    broken.write_bytes(broken.read_bytes()[:size])
+    done = run_command("dials.diffuse", ".", "parallel.nproc=1", cwd=tmp_path, status=1)
+    assert message in done.stderr.strip().splitlines()[-1]
 
 
 def test_exact_models_have_small_residuals(good):

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from diffuse_core.compat import load_experiments
 from diffuse_core.errors import InputError
 from diffuse_core.inputs import EXPERIMENT_FILES
 from diffuse_core.raw_images import rotation, sources, stills, summary
@@ -117,7 +118,29 @@ def _import(
         "import", "import", images, {"output.experiments": "imported.expt"}, text
     )
     (imported,) = steps.run(step)
+    lost = _not_imported(imported, images)
+    if lost and route.mode != STILLS:
+        raise InputError(
+            f"{len(lost)} of {len(images)} images of a scan can't be imported "
+            f"({', '.join(lost[:5])}): restore them, or give the images on one side of "
+            "them only."
+        )
+    if lost:
+        broken["not imported"] = lost
     return imported, route, broken
+
+
+def _not_imported(imported: Path, images: Sequence[str]) -> list[str]:
+    """Names of files with one image each that dials.import has passed over."""
+    experiments = load_experiments(str(imported), check_format=False)
+    known = {
+        os.path.abspath(path) for s in experiments.imagesets() for path in s.paths()
+    }
+    return [
+        os.path.basename(path)
+        for path in images
+        if path not in known and sources.template_of(path)[1] is not None
+    ]
 
 
 def _readable(
@@ -183,7 +206,7 @@ def _of_models(files: Sequence[str]) -> tuple[Path, Path | None]:
 
 def _series_in(imported: Path) -> list[Series]:
     """The series of an imported.expt, one per image set."""
-    from diffuse_core.compat import load_experiments, oscillation_width
+    from diffuse_core.compat import oscillation_width
 
     experiments = load_experiments(str(imported), check_format=False)
     result = []

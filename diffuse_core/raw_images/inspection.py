@@ -15,6 +15,7 @@ from dxtbx import flumpy
 
 from diffuse_core.checks import beam_centre, beam_stop, counts, level
 from diffuse_core.compat import load_experiments
+from diffuse_core.errors import InputError
 from diffuse_core.io.masks import write_mask
 from diffuse_core.parallel import run_tasks
 from diffuse_core.raw_images.steps import Steps
@@ -152,12 +153,15 @@ def _off_centre(image: np.ndarray, mask: np.ndarray, centre) -> list[str]:
 def _panels(sets: list, place: Place) -> list[tuple[np.ndarray, np.ndarray]]:
     """Raw values and mask of each panel of an image."""
     images, index = sets[place[0]], place[1]
-    return [
-        (flumpy.to_numpy(values), flumpy.to_numpy(mask))
-        for values, mask in zip(
-            images.get_raw_data(index), images.get_mask(index), strict=True
-        )
-    ]
+    try:
+        both = zip(images.get_raw_data(index), images.get_mask(index), strict=True)
+    except Exception as error:
+        raise InputError(
+            f"The image {_name(images, index)} can't be read "
+            f"({type(error).__name__}): restore it, or leave it and the images on one "
+            "side of it out."
+        ) from error
+    return [(flumpy.to_numpy(values), flumpy.to_numpy(mask)) for values, mask in both]
 
 
 def _spread(items: list, most: int) -> list:
