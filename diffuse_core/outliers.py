@@ -120,12 +120,13 @@ class _Test:
         self.rows = rows
         e = rows.exposure * scales.path
         self.a = e * scales.crystal
-        self.constant = np.maximum(e * scales.offset + rows.background, 0.0)
+        self.constant = e * scales.offset + rows.background
         self.y = rows.counts - e * scales.offset - rows.background
         first = rows.starts[:-1]
         i0 = np.repeat(expected(rows.s[first]), np.diff(rows.starts))
-        self.w = 1.0 / (self.a * i0 + self.constant + rows.background_variance)
+        signal = self.a * i0
         self.variance = self.constant + rows.background_variance
+        self.w = 1.0 / np.maximum(signal + self.variance, 0.1 * signal)
 
     def others(self, values: np.ndarray, keep: np.ndarray) -> np.ndarray:
         """(n,) sums of values (n,) over the other kept rows of each row's voxel."""
@@ -139,14 +140,14 @@ class _Test:
         s = np.maximum(self.others(w * a**2, keep), 1e-150)
         intensity = np.maximum(self.others(w * a * self.y, keep) / s, 0.0)
         u = np.maximum(self.others(w**2 * a**3, keep), 0.0) / s**2
-        z = np.maximum(self.others(w**2 * a**2 * self.variance, keep), 0.0) / s**2
+        z = self.others(w**2 * a**2 * np.maximum(self.variance, 0.0), keep) / s**2
         return intensity, u, z
 
     def tolerance(self, enough: np.ndarray) -> float:
         """The relative spread of mates beyond chance, where counting is best."""
         intensity, u, z = self.prediction(np.ones(len(self.a), bool))
         mean = self.a * intensity
-        spread = mean + self.variance + self.a**2 * (intensity * u + z)
+        spread = mean + np.maximum(self.variance, 0.0) + self.a**2 * (intensity * u + z)
         use = enough & (mean > 20)
         if use.sum() < 100:
             return 0.0
@@ -165,7 +166,7 @@ class _Test:
         n = self.rows.counts
         intensity, u, z = self.prediction(keep)
         chance = np.ones(len(n))
-        mean = self.a * intensity + self.constant
+        mean = np.maximum(self.a * intensity + self.constant, 0.0)
         above = n > mean
         extra = (tolerance * self.a * intensity) ** 2 + self.rows.background_variance
         sigma = np.sqrt(mean + self.a**2 * (intensity * u + z) + extra)

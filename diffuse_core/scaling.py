@@ -149,10 +149,12 @@ def _outliers(problem: Problem, outcome: Outcome, options: Options) -> Found:
     if not options.outliers:
         n = len(problem.rows)
         return Found(np.ones(n, bool), 0, 0, 0, 0.0)
+    pedestal = _pedestal(problem, state)
+    offset = state.offset + state.crystal * pedestal(problem.rows.s)
     return find_outliers(
         problem.rows,
-        Scales(state.crystal, state.path, state.offset),
-        problem.expected(state),
+        Scales(state.crystal, state.path, offset),
+        _shifted(problem.expected(state), pedestal),
         options.outliers,
         options.tolerance,
     )
@@ -162,10 +164,7 @@ def _model(problem, outcome, sources, sizes, curves, found) -> ScaleModel:
     parameters = problem.normalised(outcome.parameters)
     state = problem.state(parameters)
     pedestal = _pedestal(problem, state)
-    expected = problem.expected(state)
-    shifted = expected.values - pedestal(expected.s)
-    least = 0.02 * float(np.mean(expected.values))
-    expected = Curve(expected.s, np.maximum(shifted, least))
+    expected = _shifted(problem.expected(state), pedestal)
     components = [
         FittedComponent(
             name=term.name,
@@ -214,6 +213,13 @@ def _model(problem, outcome, sources, sizes, curves, found) -> ScaleModel:
         gauge=_gauge(problem),
         figures=figures,
     )
+
+
+def _shifted(expected: Curve, pedestal: Curve) -> Curve:
+    """I0(s), > 0, when the pedestal goes from intensities to offsets."""
+    values = expected.values - pedestal(expected.s)
+    least = 0.02 * float(np.mean(np.abs(expected.values)))
+    return Curve(expected.s, np.maximum(values, least))
 
 
 def _pedestal(problem: Problem, state) -> Curve:

@@ -23,7 +23,7 @@ REWEIGHTED = 5
 CONVERGED = 2e-4
 """Relative rms change of the expectation of the rows at which the fit ends."""
 
-_PRECONDITION_ROWS = 100_000
+_PRECONDITION_ROWS = 15_000
 _CG_ITERATIONS = 40
 _CG_TOLERANCE = 0.02
 

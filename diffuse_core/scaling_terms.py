@@ -51,8 +51,8 @@ class Weights:
             (self.weight[where].astype(float), self.index[where], start),
             shape=(len(rows), self.size),
         )
-        scaled = sparse.diags(values[rows] * step) @ a
-        return (a.T @ scaled).tocsc()
+        a.data *= np.repeat(np.sqrt(values[rows] * step), length)
+        return (a.T @ a).tocsc()
 
 
 @dataclass(frozen=True, eq=False)
