@@ -1,21 +1,32 @@
-"""Time of integration against the time of reading the same images, in one run.
+"""Time of dials.diffuse_integrate against the time of reading, in one run.
 
-    python bench/integration.py [n_images]
+    python bench/integration.py [n_images] [folder]
 
-Simulates images of a Pilatus 6M, then times per image, in one process: dxtbx's
-`get_raw_data` alone, with `get_mask`, the whole integration (default models,
-3 x 3 x 3 divisions), and the compiled kernel alone, with its rate in pixels per second.
-The machine may be shared: the ratios count.
+On a sweep of a Pilatus 6M (0.1 degree, 3 x 3 x 3 divisions), with one process and with
+two, with the default corrections and the masks that need no look at the counts:
+
+- reading: dxtbx's `get_raw_data` alone, before and after the command;
+- steady state: per image, after the first block of each process;
+- whole command: start, geometry and compiled code from the cache included;
+- kernel: the compiled loop alone, against a copy of the same arrays;
+- all default models, which also search the counts for outliers: one process.
+
+The machine may be shared: the ratios count, and of repeated figures the best. The
+folder keeps the images for the next run.
 """
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from sweep import sweep
 
 from diffuse_core import boundary, config
 from diffuse_core.compat import load_experiments
@@ -24,25 +35,28 @@ from diffuse_core.models import RunInputs
 from diffuse_core.panels import Models
 from diffuse_core.plan import ImageSource, PanelCache, make_blocks
 from diffuse_core.registry import Registry
-from diffuse_core.simulate import run_simulation
 
-RECIPE = """
-detector {
-  name = pilatus_6m
-  distance = 300
-}
-scan.width = 0.1
-crystal {
-  unit_cell = 79 79 38 90 90 90
-  space_group = P43212
-}
+READ = """
+import sys, time
+from diffuse_core.compat import load_experiments
+images = load_experiments(sys.argv[1], check_format=True)[0].imageset
+images.get_raw_data(0)
+print("ready", flush=True)
+sys.stdin.readline()
+start, cpu = time.perf_counter(), time.process_time()
+for index in range(int(sys.argv[2]), len(images), int(sys.argv[3])):
+    images.get_raw_data(index)
+print(time.perf_counter() - start, time.process_time() - cpu, flush=True)
 """
+MASKS = "bragg+file+resolution+untrusted"
+COMMAND = "from diffuse_core.command_line.diffuse_integrate import run; run()"
 
 
-def default_models(run: RunInputs) -> Models:
-    """The models that a run without parameters selects."""
+def models_of(run: RunInputs) -> Models:
+    """`MASKS` and the models that a run without parameters selects."""
     registry = Registry.discover({})
-    params = config.master_scope(registry, (), config.INTEGRATE_KINDS).extract()
+    scope = config.master_scope(registry, (), config.INTEGRATE_KINDS)
+    params = config.extract(scope, f"mask.models = {MASKS}")
     kinds = {
         kind: config.build_models(registry, params, run, kind)
         for kind in config.INTEGRATE_KINDS
@@ -52,45 +66,125 @@ def default_models(run: RunInputs) -> Models:
     )
 
 
-def main(n_images: int) -> None:
-    """Prints seconds per image and ratios."""
-    with tempfile.TemporaryDirectory() as folder:
-        files = run_simulation(f"{RECIPE}\nscan.n_images = {n_images}", Path(folder))
-        experiments = load_experiments(str(files.expt_path), check_format=True)
-        images = experiments[0].imageset
+@dataclass(frozen=True)
+class Times:
+    """Seconds an image."""
 
-        def read(function):
-            start = time.perf_counter()
-            for index in range(n_images):
-                function(index)
-                images.clear_cache()
-            return (time.perf_counter() - start) / n_images
+    wall: float
+    cpu: float
 
-        raw = read(images.get_raw_data)
-        both = read(lambda i: (images.get_raw_data(i), images.get_mask(i)))
-        run = RunInputs(experiments, None, boundary.setups_of(experiments))
-        models = default_models(run)
-        panels = PanelCache(run, models)
-        source = ImageSource(run, models.mapper.oversample[2])
-        integrator = Integrator(models, panels)
-        blocks = make_blocks(experiments, [0], 1.0)
-        integrator.integrate_block(0, source.exposures(blocks[0]))
+
+def reading(path: Path, n_images: int, nproc: int) -> Times:
+    """Processes that do nothing but read, all at once; CPU of all together."""
+    readers = [
+        subprocess.Popen(
+            [sys.executable, "-c", READ, str(path), str(i), str(nproc)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(nproc)
+    ]
+    for reader in readers:
+        reader.stdout.readline()
+    for reader in readers:
+        reader.stdin.write("\n")
+        reader.stdin.flush()
+    said = [reader.communicate()[0].split() for reader in readers]
+    wall, cpu = np.array(said, float).T
+    return Times(wall.max() / n_images, cpu.sum() / n_images)
+
+
+def command(path: Path, n_images: int, *args: str) -> tuple[Times, float, float]:
+    """dials.diffuse_integrate: the whole; steady state (s an image); peak (GiB).
+
+    Steady is the time between the block files: from the one that comes after the first
+    of each process to the last.
+    """
+    nproc = next((int(a.split("=")[1]) for a in args if "nproc" in a), 1)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         start = time.perf_counter()
-        for block in blocks[1:]:
-            integrator.integrate_block(0, source.exposures(block))
-        done = sum(b.stop - b.start for b in blocks[1:])
-        whole = (time.perf_counter() - start) / done
-        ready = list(source.exposures(blocks[0]))
-        start = time.perf_counter()
-        integrator.integrate_block(0, ready)
-        kernel = (time.perf_counter() - start) / len(ready)
-    pixels = np.prod(ready[0].image.counts[0].shape)
-    print(f"get_raw_data              {1000 * raw:8.1f} ms an image")
-    print(f"get_raw_data and get_mask {1000 * both:8.1f} ms  ratio {both / raw:.2f}")
-    print(f"integration               {1000 * whole:8.1f} ms  ratio {whole / raw:.2f}")
-    rate = pixels / kernel / 1e6
-    print(f"integration, images read  {1000 * kernel:8.1f} ms  {rate:.0f} Mpixel/s")
+        process = subprocess.Popen(
+            [sys.executable, "-c", COMMAND, str(path), *args],
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        whole = time.perf_counter() - start
+        if status:
+            raise SystemExit(f"dials.diffuse_integrate failed for {path}")
+        files = (Path(folder) / "diffuse_observations").glob("block_*.h5")
+        times = sorted(file.stat().st_mtime for file in files)
+    each = n_images / len(times)
+    steady = (times[-1] - times[nproc - 1]) / (len(times) - nproc) / each
+    cpu = usage.ru_utime + usage.ru_stime
+    return Times(whole / n_images, cpu / n_images), steady, usage.ru_maxrss / 2**20
+
+
+def kernel(path: Path) -> tuple[float, float]:
+    """Seconds an image of the compiled loop, and of a copy of the raw values."""
+    experiments = load_experiments(str(path), check_format=True)
+    run = RunInputs(experiments, None, boundary.setups_of(experiments))
+    models = models_of(run)
+    integrator = Integrator(models, PanelCache(run, models))
+    block = make_blocks(experiments, [0], 1.0)[0]
+    ready = list(ImageSource(run, 1).exposures(block))
+    raw = [e.image.counts[0] for e in ready]
+    buffer = np.empty_like(raw[0])
+    integrator.integrate_rows(0, ready)
+    loop, copy = [], []
+    for _ in range(5):
+        start = time.thread_time()
+        integrator.integrate_rows(0, ready)
+        loop.append(time.thread_time() - start)
+        start = time.thread_time()
+        for values in raw:
+            np.copyto(buffer, values)
+        copy.append(time.thread_time() - start)
+    return min(loop) / len(raw), min(copy) / len(raw)
+
+
+def main(n_images: int, folder: Path) -> None:
+    """Prints milliseconds an image and ratios."""
+    path, short = sweep(folder, n_images), sweep(folder, n_images // 3)
+    command(sweep(folder, 10), 10, "block.width=0.5")  # compiles
+    steady = {}
+    for nproc in (1, 2):
+        args = (f"parallel.nproc={nproc}", f"mask.models={MASKS}")
+        reads = [reading(path, n_images, nproc)]
+        less, _, _ = command(short, n_images // 3, *args)
+        reads.append(reading(path, n_images, nproc))
+        whole, steady[nproc], _ = command(path, n_images, *args)
+        reads.append(reading(path, n_images, nproc))
+        cpu = (whole.cpu - less.cpu / 3) * 1.5
+        wall_read = np.median([read.wall for read in reads])
+        cpu_read = np.median([read.cpu for read in reads])
+        print(f"{nproc} process(es): wall clock and CPU, ms an image, times reading")
+        for name, wall, used in (
+            ("reading alone", wall_read, cpu_read),
+            ("steady state", steady[nproc], cpu),
+            ("whole command", whole.wall, whole.cpu),
+        ):
+            print(
+                f"  {name:14}{1000 * wall:8.1f} {wall / wall_read:6.2f}"
+                f"{1000 * used:10.1f} {used / cpu_read:6.2f}",
+                flush=True,
+            )
+    print(f"efficiency of 2 processes: {steady[1] / steady[2] / 2:.2f}")
+    loop, copy = kernel(path)
+    pixels = 2527 * 2463
+    print(f"kernel alone     {1000 * loop:7.1f} ms, {pixels / loop / 1e6:.0f} Mpixel/s")
+    print(f"copy of the raw  {1000 * copy:7.1f} ms, {4 * pixels / copy / 1e9:.1f} GB/s")
+    print(f"kernel / copy    {loop / copy:7.1f}")
+    full, _, _ = command(sweep(folder, 30), 30, "parallel.nproc=1")
+    print(
+        f"all defaults     {1000 * full.cpu:7.1f} ms CPU an image (30 images), "
+        f"{full.cpu / cpu_read:.2f} times reading"
+    )
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 30)
+    n = int(sys.argv[1]) if len(sys.argv) > 1 else 180
+    with tempfile.TemporaryDirectory() as temporary:
+        main(n, Path(sys.argv[2]).resolve() if len(sys.argv) > 2 else Path(temporary))
