@@ -21,7 +21,7 @@ from diffuse_core.symmetry import UniqueVoxels
 logger = logging.getLogger("dials.diffuse")
 
 PLACES = 10_000_000
-"""Observations times operators at most, for a memory of about 1 GiB."""
+"""Observations times operators at most, for 1.2 GB of memory."""
 
 _COLUMNS = ("counts", "background", "background_variance", "exposure", "s")
 
