@@ -54,7 +54,7 @@ def resolve(
         seed: Of the choice of voxels, where there are too many observations.
         max_delta: See `diffuse_core.lattice`.
     """
-    names = sorted({source.identifier for source in found.sources})
+    names = _names(found)
     if found.grid.frame != "hkl" or len(names) < 2:
         return Ambiguity()
     cell = boundary.mean_cell(found.cells, space_group)
@@ -89,6 +89,19 @@ def resolve(
             ],
         },
     )
+
+
+def _names(found: Collection) -> list[str]:
+    """Identifiers; those without one can't be told apart if there are several."""
+    names = [source.identifier for source in found.sources]
+    if names.count("") > 1:
+        logger.warning(
+            "%d experiments have no identifier, so their indexing is not compared: "
+            "import them with dials.import, which gives them one",
+            names.count(""),
+        )
+        names = [name for name in names if name]
+    return sorted(set(names))
 
 
 def _possible(texts: Sequence[str], grid: Grid) -> dict[str, np.ndarray]:
@@ -126,12 +139,14 @@ def _chosen(
     number = {name: i for i, name in enumerate(names)}
     parts = []
     for file in found.files:
+        crystal = number.get(found.sources[file.source].identifier)
+        if crystal is None:
+            continue
         columns = read_observations(file.path).columns
         use = columns["exposure"] > 0
         if fraction < 1:
             use &= hash_of(lattice.keys(columns["key"])[0], seed) < fraction
         part = {name: columns[name][use] for name in ("key", *_COLUMNS)}
-        crystal = number[found.sources[file.source].identifier]
         part["crystal"] = np.full(len(part["key"]), crystal, np.int32)
         parts.append(part)
     whole = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}

@@ -26,8 +26,13 @@ CELL = [40.0, 40.0, 50.0, 90.0, 90.0, 90.0]
 SWAP = np.array([[0, 1, 0], [1, 0, 0], [0, 0, -1]])
 
 
-def write_folder(folder: Path, planted: list[bool], steps=(0.5, 0.5, 0.5)) -> str:
-    """An experiment "0", "1" ... for each entry; True: indexed as k,h,-l."""
+def write_folder(
+    folder: Path, planted: list[bool], steps=(0.5, 0.5, 0.5), nameless: int = 0
+) -> str:
+    """An experiment "0", "1" ... for each entry; True: indexed as k,h,-l.
+
+    The first `nameless` experiments have no identifier.
+    """
     folder.mkdir()
     rng = np.random.default_rng(1)
     unique = UniqueVoxels(np.array(laue_operators(P4)))
@@ -56,7 +61,7 @@ def write_folder(folder: Path, planted: list[bool], steps=(0.5, 0.5, 0.5)) -> st
             record = {
                 "grid": Grid("hkl", steps).to_dict(),
                 "block": [len(names), number, block, block + 1],
-                "identifier": str(number),
+                "identifier": str(number) if number >= nameless else "",
                 "still": False,
                 "unit_cell": CELL,
                 "space_group": P4.type().hall_symbol(),
@@ -110,6 +115,15 @@ def test_voxels_of_unequal_widths_are_said_to_be_untestable(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, logger="dials.diffuse"):
         assert resolve(collect([folder]), P4).reindex == {}
     assert "the indexing operator k,h,-l, which can't be tested" in caplog.text
+
+
+def test_experiments_without_identifiers_are_left_alone(tmp_path, caplog):
+    folder = write_folder(tmp_path / "o", [False, True, False, True], nameless=2)
+    with caplog.at_level(logging.WARNING, logger="dials.diffuse"):
+        result = resolve(collect([folder]), P4)
+    assert "2 experiments have no identifier" in caplog.text
+    assert len(result.reindex) == 1 and set(result.reindex) < {"2", "3"}
+    assert len(result.figures["experiments"]) == 2
 
 
 def test_what_cannot_be_decided_is_said(tmp_path, monkeypatch, caplog):
