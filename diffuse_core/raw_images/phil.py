@@ -28,18 +28,30 @@ def named_programs(arguments: Sequence[str]) -> list[str]:
 
     All of them where the user asks to see parameters of the experts' level.
     """
-    text = []
-    for argument in arguments:
-        if argument.endswith(_PHIL_FILES) and os.path.isfile(argument):
-            text.append(Path(argument).read_text(errors="replace"))
-        elif "=" in argument:
-            text.append(argument.split("=")[0])
     if _wants_all(arguments):
         return [name for name in programs.MODULES if programs.exists(name)]
-    words = set(re.findall(r"\w+", " ".join(text)))
-    if "dials" not in words:
-        return []
-    return [n for n in programs.MODULES if n in words and programs.exists(n)]
+    named = set()
+    for argument in arguments:
+        if argument.endswith(_PHIL_FILES) and os.path.isfile(argument):
+            named |= _programs_in_file(Path(argument))
+        elif "=" in argument:
+            path = argument.split("=")[0].split(".")
+            if "dials" in path:
+                named |= set(path)
+    return [n for n in programs.MODULES if n in named and programs.exists(n)]
+
+
+def _programs_in_file(path: Path) -> set[str]:
+    """Names of the scopes in `dials`; none where the file can't be parsed."""
+    try:
+        root = parse(path.read_text(errors="replace"))
+    except RuntimeError:
+        return set()
+    return {
+        item.path.split(".")[1]
+        for item in root.all_definitions()
+        if item.path.startswith("dials.")
+    }
 
 
 def _wants_all(arguments: Sequence[str]) -> bool:
