@@ -31,7 +31,12 @@ crystal { unit_cell = 28 36 44 90 90 90
 bragg { amplitude = 10
   d_min = 1.8 }
 """
-OPTIONS = ("mapping.hkl_grid.divisions=4,4,4", "parallel.nproc=1")
+OPTIONS = (
+    "mapping.hkl_grid.divisions=4,4,4",
+    "parallel.nproc=1",
+    "output.pictures=None",
+    "output.html=None",
+)
 
 
 @pytest.fixture(scope="module")

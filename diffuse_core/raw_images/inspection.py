@@ -30,7 +30,7 @@ OFF_CENTRE = 3.0
 """Smallest error of the beam centre that is reported, pixels."""
 CLEAR = 0.8
 """Least correlation of the background with itself for its centre to count."""
-UPRIGHT = 0.998
+UPRIGHT = 0.9998
 """Least cosine between beam and panel normal for the centre to be looked for."""
 MASK = "beam_stop.mask"
 

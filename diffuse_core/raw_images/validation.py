@@ -2,8 +2,8 @@
 
 The scattering vector of the observed centroid, in the crystal's own frame, against that
 of its Miller index: dq = B (hkl_observed - hkl), in 1/A and in indices. A reflection of
-a still need not lie on the Ewald sphere where its spot is: of its error only the part
-along the sphere counts.
+a still, or of an image wider than a spot, need not lie on the Ewald sphere where its
+spot is: of its error only the part along the sphere counts.
 """
 
 from __future__ import annotations
@@ -19,20 +19,23 @@ from dials.util import tabulate
 from dxtbx import flumpy
 
 from diffuse_core import boundary
+from diffuse_core.compat import oscillation_width
 from diffuse_core.errors import InputError
 
 logger = logging.getLogger("dials.diffuse")
 
-MOST = 5000
+MOST = 2000
 """So many reflections are looked at, spread evenly."""
 STRONG = 10.0
 """Least intensity over sigma of a reflection that no spot finder saw."""
 FEWEST = 10
 """Fewest spots of an experiment that say anything of it."""
+COARSE = 0.25
+"""Images wider than this (deg) don't tell the angle of a spot well enough."""
 WRONG = 0.15
 """Median distance from the index, in indices, that is no better than chance allows:
 random positions have 0.48."""
-POOR = 0.05
+POOR = 0.08
 """Median distance that smears details of a map with three voxels for an index."""
 
 
@@ -85,10 +88,9 @@ def residuals(experiments, table) -> Residuals:
             for e, p, position in zip(ids, panels, xyz, strict=True)
         ]
     ).reshape(-1, 3)
-    for n, experiment in enumerate(experiments):
-        if boundary.is_still(experiment):
-            mine = ids == n
-            found[mine] = _on_sphere(experiment, found[mine], hkl[mine])
+    for row, (e, z) in enumerate(zip(ids, xyz[:, 2], strict=True)):
+        if _is_coarse(experiments[int(e)]):
+            found[row] = _on_sphere(experiments[int(e)], z, found[row], hkl[row])
     expected = np.array([bases[e] @ h for e, h in zip(ids, hkl, strict=True)])
     observed = np.array([bases[e] @ h for e, h in zip(ids, found, strict=True)])
     expected, observed = expected.reshape(-1, 3), observed.reshape(-1, 3)
@@ -104,14 +106,24 @@ def residuals(experiments, table) -> Residuals:
     )
 
 
-def _on_sphere(experiment, found: np.ndarray, hkl: np.ndarray) -> np.ndarray:
-    """Observed indices of a still without their distance from the Ewald sphere."""
-    a = np.array(experiment.crystal.get_A()).reshape(3, 3)
-    s1 = found @ a.T + np.array(experiment.beam.get_s0())
-    normal = s1 / np.linalg.norm(s1, axis=1, keepdims=True)
-    error = (found - hkl) @ a.T
-    error -= np.sum(error * normal, axis=1, keepdims=True) * normal
-    return hkl + error @ np.linalg.inv(a).T
+def _is_coarse(experiment) -> bool:
+    """True where an image does not tell the angle at which a spot is brightest."""
+    still = boundary.is_still(experiment)
+    return still or oscillation_width(experiment.scan) > COARSE
+
+
+def _on_sphere(experiment, z: float, found: np.ndarray, hkl: np.ndarray) -> np.ndarray:
+    """Observed index without its distance from the Ewald sphere."""
+    if boundary.is_still(experiment):
+        image = boundary.image_of(experiment, 0, 0)
+    else:
+        z -= experiment.scan.get_array_range()[0]
+        image = boundary.image_of(experiment, 0, int(z), (z - int(z), 1.0))
+    setting = np.linalg.inv(image.to_hkl)
+    normal = setting @ found + np.array(experiment.beam.get_s0())
+    normal /= np.linalg.norm(normal)
+    error = setting @ (found - hkl)
+    return hkl + image.to_hkl @ (error - (error @ normal) * normal)
 
 
 def _seen(table) -> np.ndarray:
