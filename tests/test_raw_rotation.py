@@ -63,7 +63,7 @@ def reduced(images, run_command, tmp_path_factory):
     time.sleep(1)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    done = run_command("dials.diffuse", *arguments, cwd=folder)
+    done = run_command("dials.diffuse", *arguments, cwd=folder, timeout=1200)
     return folder, done.stdout + done.stderr
 
 
@@ -108,6 +108,7 @@ def test_map_is_as_good_as_with_exact_models(images, reduced, run_command, tmp_p
         images.refl_path,
         *OPTIONS,
         cwd=tmp_path,
+        timeout=1200,
     )
     truth = Truth.from_file(images.truth_path)
     exact, found = quality(tmp_path, truth), quality(folder, truth)
@@ -126,6 +127,7 @@ def test_parameters_of_programs_reach_them(reduced, run_command, tmp_path):
         "dials.find_spots.spotfinder.filter.d_min=20",
         cwd=tmp_path,
         status=1,
+        timeout=1200,
     )
     assert "d_min = 20" in (tmp_path / "diffuse_dials" / "find_spots.phil").read_text()
     assert not (tmp_path / "diffuse_dials" / "import.phil").exists()
@@ -151,6 +153,7 @@ def test_reversed_axis_is_named(reduced, run_command, tmp_path):
         "parallel.nproc=1",
         cwd=tmp_path,
         status=1,
+        timeout=1200,
     )
     last = done.stderr.strip().splitlines()[-1]
     assert "The rotation axis is reversed" in last
