@@ -19,7 +19,7 @@ from numba import njit
 
 from diffuse_core.grid import BITS, OFFSET
 from diffuse_core.near_regions import NOWHERE, leave_out, scratch
-from diffuse_core.region_kernels import region_reach
+from diffuse_core.region_kernels import reach_within
 
 TILE = (16, 640)
 """Pixels of a tile, slow and fast: what it needs stays in the second-level cache, and
@@ -267,7 +267,7 @@ def accumulate(
         )
         if n == 0:
             continue
-        reach = region_reach(s, y0, y1, x0, x1, regions)
+        reach = reach_within(longest, regions)
         keys = all_keys[:n]
         sx, sy, sz = s_kept[0, :n], s_kept[1, :n], s_kept[2, :n]
         n_found = 0

@@ -23,13 +23,13 @@ def scratch(n):
     return (
         np.empty(n, np.bool_),
         np.empty(n + 1, np.uint32),
-        np.empty((3, n + 1), np.float32),
+        np.empty((3, n), np.float32),
     )
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _near(a, reach, longest, sx, sy, sz, flags, which, s_near):
-    """Number of pixels within reach of a lattice point, written to `which`, `s_near`.
+def _near(a, reach, longest, sx, sy, sz, flags, which):
+    """Number of pixels within reach of a lattice point, written to `which`.
 
     In float32, with a margin for its rounding.
     """
@@ -60,7 +60,6 @@ def _near(a, reach, longest, sx, sy, sz, flags, which, s_near):
     n = 0
     for p in range(len(sx)):
         which[n] = p
-        s_near[0, n], s_near[1, n], s_near[2, n] = sx[p], sy[p], sz[p]
         n += flags[p]
     return n
 
@@ -140,7 +139,10 @@ def leave_out(i, r, regions, reach, longest, sx, sy, sz, memory, keys):
     flags, which, s_near = memory
     affine, b, inverse_b, axis, size, rot, trans, n_op, den, offsets, n_off = regions
     a = affine[i, r]
-    n = _near(a, reach[i, r], longest, sx, sy, sz, flags, which, s_near)
+    n = _near(a, reach[i, r], longest, sx, sy, sz, flags, which)
+    for q in range(n):
+        p = which[q]
+        s_near[0, q], s_near[1, q], s_near[2, q] = sx[p], sy[p], sz[p]
     qx, qy, qz = s_near[0, :n], s_near[1, :n], s_near[2, :n]
     simple = reach[i, r].max() < 0.5
     inside = flags[:n]

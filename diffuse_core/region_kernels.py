@@ -138,20 +138,15 @@ def in_region(
 
 
 @njit(cache=True)
-def region_reach(s, y0, y1, x0, x1, regions):
+def reach_within(longest, regions):
     """(n_images, n_regions, 3) float64: how far from a lattice point a region reaches.
 
-    In Miller indices along each axis, for all pixels of a tile; infinite where it is
+    In Miller indices along each axis, for |s| <= longest (1/A); infinite where it is
     half an index or more, or where a region has satellites: then every pixel must be
     looked at. Vectors of the crystal may be 2 % longer than those of the setup.
     """
     affine, b, inverse_b, axis, size, rot, trans, n_op, den, offsets, n_off = regions
     reach = np.empty((affine.shape[0], affine.shape[1], 3))
-    longest = 0.0
-    for y in range(y0, y1):
-        for x in range(x0, x1):
-            longest = max(longest, s[y, x, 0] ** 2 + s[y, x, 1] ** 2 + s[y, x, 2] ** 2)
-    longest = math.sqrt(longest)
     for i in range(reach.shape[0]):
         for r in range(reach.shape[1]):
             shift2 = 0.0
@@ -175,6 +170,16 @@ def region_reach(s, y0, y1, x0, x1, regions):
                 simple = simple and offsets[r, 0, 1] == 0.0 and offsets[r, 0, 2] == 0.0
                 reach[i, r, g] = far if simple and far < 0.5 else math.inf
     return reach
+
+
+@njit(cache=True)
+def region_reach(s, y0, y1, x0, x1, regions):
+    """`reach_within` for the pixels of a tile."""
+    longest = 0.0
+    for y in range(y0, y1):
+        for x in range(x0, x1):
+            longest = max(longest, s[y, x, 0] ** 2 + s[y, x, 1] ** 2 + s[y, x, 2] ** 2)
+    return reach_within(math.sqrt(longest), regions)
 
 
 @njit(cache=True, inline="always")
