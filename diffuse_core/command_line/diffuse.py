@@ -15,6 +15,8 @@ Examples::
 
   dials.diffuse refined.expt integrated.refl mapping.hkl_grid.divisions=5,5,5
 
+  dials.diffuse refined.expt integrated.refl scaling.fit=True
+
   dials.diffuse refined.expt recipe.phil mask.models="bragg resolution" \\
     mask.resolution.d_min=1.8 parallel.nproc=4
 """
@@ -39,9 +41,18 @@ def run(args=None) -> None:
         NAME,
         "images | refined.expt [integrated.refl] [recipe.phil] [name=value ...]",
         __doc__,
-        ("mode", "crystal", "input", "block", "merging", "parallel"),
-        ("dials", "observations", "merged", "map", "pictures", "json", "html"),
-        config.INTEGRATE_KINDS,
+        ("mode", "crystal", "input", "block", "scaling", "merging", "parallel"),
+        (
+            "dials",
+            "observations",
+            "scales",
+            "merged",
+            "map",
+            "pictures",
+            "json",
+            "html",
+        ),
+        (*config.INTEGRATE_KINDS, "scaling"),
         more=phil.program_scopes,
         exists=sources.exists,
     )
@@ -52,6 +63,10 @@ def run(args=None) -> None:
     options = replace(options, files=files)
     figures = {}
     figures["integration"], _ = stages.run_integration(options)
+    if options.params.scaling.fit:
+        folder = options.params.output.observations
+        figures["scaling"], _ = stages.run_scaling(options, [folder])
+        options.params.merging.scales = options.params.output.scales
     figures["merging"], figures["provenance"] = stages.run_merging(
         options, [options.params.output.observations]
     )
