@@ -21,6 +21,7 @@ from diffuse_core.geometry import BeamGeometry, PanelGeometry
 from diffuse_core.models import Image
 from diffuse_core.panels import Readout
 from diffuse_core.rays import positions, rays
+from diffuse_core.scan_points import along_scan
 from diffuse_core.usable import Trusted, Usable
 
 logger = logging.getLogger("dials.diffuse")
@@ -402,22 +403,3 @@ def mixed_axes(space_group) -> set[tuple[int, int]]:
 
 def _square(nine) -> np.ndarray:
     return np.array(nine, float).reshape(3, 3)
-
-
-def along_scan(n_points: int, z: float, at_point, static, shape) -> np.ndarray:
-    """A model's value at z images into the scan, linear between scan points.
-
-    Args:
-        n_points: Scan points, one more than images; below 2 the model doesn't vary.
-        z: Images since the start of the scan.
-        at_point: Index of a scan point -> value.
-        static: () -> value of a model that doesn't vary.
-        shape: Of the value.
-    """
-    if n_points < 2:
-        return np.array(static(), float).reshape(shape)
-    i = min(max(int(z), 0), n_points - 2)
-    w = z - i
-    return (1 - w) * np.array(at_point(i), float).reshape(shape) + w * np.array(
-        at_point(i + 1), float
-    ).reshape(shape)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diffuse_core.boundary import along_scan, is_still
+from diffuse_core.scan_points import along_scan
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +50,8 @@ class Mount:
 
 def mount_of(experiment) -> Mount | None:
     """The mount of a dxtbx Experiment; None without a goniometer."""
+    from diffuse_core.boundary import is_still
+
     goniometer, scan = experiment.goniometer, experiment.scan
     if goniometer is None:
         return None

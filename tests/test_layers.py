@@ -72,6 +72,7 @@ LAYERS = {
     "scaling_smoothness": 1,
     "scaling_terms": 1,
     "scaling_solver": 1,
+    "scan_points": 1,
     "shell_statistics": 1,
     "show": 1,
     "signal_limit": 1,

@@ -7,7 +7,6 @@ import os
 
 import h5py
 
-
 HDF5 = (".h5", ".hdf5", ".hdf", ".nxs", ".cxi")
 
 
