@@ -19,7 +19,7 @@ from diffuse_core.errors import InputError, PluginError
 from diffuse_core.integrate import Integrator
 from diffuse_core.io.image_files import files_of
 from diffuse_core.io.provenance import file_record, program, provenance
-from diffuse_core.memory import worker_memory
+from diffuse_core.memory import reuse_freed_memory, worker_memory
 from diffuse_core.models import RunInputs
 from diffuse_core.observations import phi_range, read_meta, write_parts
 from diffuse_core.panels import Models
@@ -67,6 +67,7 @@ class Run:
                 f"({' and '.join(program().values())}): install the same versions "
                 "everywhere."
             )
+        reuse_freed_memory()
         registry = registry or Registry.discover()
         scope = config.master_scope(registry, (), config.INTEGRATE_KINDS)
         params = config.extract(scope, spec.phil)

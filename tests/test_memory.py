@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 
@@ -66,6 +67,33 @@ peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 said = worker_memory([shape], n_images, IMAGES, ahead=False, background=False)
 print(n, tally["used"], peak, said)
 """
+
+
+FAULTS = """
+import resource
+import numpy as np
+from diffuse_core.memory import reuse_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        np.ones(25_000_000, np.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+np.ones(40_000_000, np.uint8)
+reuse_freed_memory()
+faults()
+print(faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_memory_of_an_image_serves_the_next():
+    """20 arrays of 25 MB: far fewer faults than the 6000 pages of one."""
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 1000
 
 
 @pytest.mark.slow
