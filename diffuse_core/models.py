@@ -67,7 +67,8 @@ class Image:
         counts: Per panel, raw values (n_slow, n_fast) as stored in the file; photons
             are (raw - pedestal) / gain. Empty while the plan is made.
         usable: Per panel, bool (n_slow, n_fast): within the trusted range and the
-            image set's own mask. Empty while the plan is made.
+            image set's own mask; made when it is asked for. Empty while the plan is
+            made.
     """
 
     experiment: int
@@ -80,7 +81,7 @@ class Image:
     axis: np.ndarray
     lattices: tuple[Image, ...] = ()
     counts: tuple[np.ndarray, ...] = ()
-    usable: tuple[np.ndarray, ...] = ()
+    usable: Sequence[np.ndarray] = ()
 
     def affine(self) -> np.ndarray:
         """(3, 4) float64: fractional hkl = affine[:, :3] @ s + affine[:, 3]."""
