@@ -17,6 +17,7 @@ from diffuse_core.simulate import run_simulation
 from diffuse_core.simulate.truth import Truth
 from diffuse_core.statistics import correlation, spherical_average
 
+NO_STATISTICS = ("merging.half_sets=None", "merging.leave_one_out=False", "html=None")
 SMOOTH = """
 detector {
   name = pilatus_1m
@@ -69,6 +70,7 @@ def test_no_bias_from_few_counts_to_many(smooth, request, tmp_path, monkeypatch)
                 f"mapping.hkl_grid.divisions={divisions},{divisions},{divisions}",
                 "output.map=None",
                 "parallel.nproc=1",
+                *NO_STATISTICS,
             ]
         )
         merged = read_merged("diffuse_merged.nxs")
@@ -126,7 +128,9 @@ def test_map_is_as_good_as_the_counting_noise_allows(
     """
     files, observations = sixty
     monkeypatch.chdir(tmp_path)
-    diffuse_merge.run([str(observations), f"merging.symmetry={symmetry}", "map=None"])
+    diffuse_merge.run(
+        [str(observations), f"merging.symmetry={symmetry}", "map=None", *NO_STATISTICS]
+    )
     merged = read_merged("diffuse_merged.nxs")
     truth = Truth.from_file(files.truth_path)
     centres = merged.grid.centres(merged.index)

@@ -69,7 +69,8 @@ def run(job: Job, nproc: int, threads: int, address: str | None) -> Iterator[Any
         try:
             yield from _results(distributed, client, job)
         except (_Lost, OSError) as error:
-            if client.status == "running" and not isinstance(error, _Lost):
+            closed = isinstance(error, (_Lost, distributed.comm.CommClosedError))
+            if client.status == "running" and not closed:
                 raise
             raise DiffuseError(
                 f"{where} went away ({error}): start one, and run the command again to "

@@ -15,6 +15,7 @@ import threading
 import traceback
 from collections import Counter, deque
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -207,10 +208,14 @@ def _cause(exitcode: int | None) -> str:
 
 @contextlib.contextmanager
 def _interrupt_blocked():
-    """Ctrl-C is held back, and children never see it: their parent ends them."""
+    """Ctrl-C is held back, and children never see it: their parent ends them.
+
+    The resource tracker is started before: starting it unblocks Ctrl-C.
+    """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
