@@ -146,6 +146,7 @@ def _local(distributed, nproc: int, threads: int):
 
     with (
         environment(thread_settings(threads, BLAS_THREADS)),
+        _silent("asyncio", "tornado"),
         dask.config.set({"distributed.scheduler.allowed-failures": 1}),
         distributed.LocalCluster(
             n_workers=nproc,
@@ -160,6 +161,20 @@ def _local(distributed, nproc: int, threads: int):
         distributed.Client(cluster, set_as_default=False) as client,
     ):
         yield client
+
+
+@contextlib.contextmanager
+def _silent(*names: str):
+    """The connections of a worker that dies are no news to the user: it is replaced."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [one.level for one in loggers]
+    for one in loggers:
+        one.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for one, level in zip(loggers, levels, strict=True):
+            one.setLevel(level)
 
 
 @contextlib.contextmanager
