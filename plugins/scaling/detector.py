@@ -1,4 +1,4 @@
-"""G(x, y): sensitivity of panels, of their modules, or smooth over a panel."""
+"""G(x, y): sensitivity of panels, or of their modules."""
 
 from __future__ import annotations
 
