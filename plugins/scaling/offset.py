@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from diffuse_core.descriptors import ModelPlugin
 from diffuse_core.hookspecs import hookimpl
-from diffuse_core.models import Basis, Domain, RunInputs, ScalingComponent
+from diffuse_core.models import Basis, Domain, RunInputs
+from diffuse_core.scan_component import ScanComponent, given_size, groups_of
 
 PHIL = """
 intervals = 12
@@ -23,7 +24,7 @@ smoothness = Auto
 """
 
 
-class Offset(ScalingComponent):
+class Offset(ScanComponent):
     """A Gaussian smoother of s and phi for each scan.
 
     Between symmetry mates only differences between angles are seen: C + B f(s) with any
@@ -48,39 +49,28 @@ class Offset(ScalingComponent):
         common: bool = False,
         smoothness: float | None = None,
     ) -> None:
+        super().__init__(spacing, smoothness)
         self.intervals = intervals
-        self.spacing = spacing
         self.common = common
-        self.smoothness = smoothness
 
     @classmethod
     def from_params(cls, params, run: RunInputs) -> Offset:
-        fixed = isinstance(params.smoothness, float)
-        smoothness = params.smoothness if fixed else None
+        smoothness = given_size(params.smoothness)
         return cls(params.intervals, params.spacing, params.common, smoothness)
-
-    def applies(self, source) -> bool:
-        """Scans only."""
-        return not source.still
 
     def bind(self, domain: Domain) -> Basis:
         """One surface for each scan, or for all; all share the parameters along s."""
-        from diffuse_core.smooth import Axis
         from diffuse_core.smooth_basis import SmoothBasis
 
         used = domain.used()
         limits = [domain.limits[i] for i in used]
         s = [min(r["s"][0] for r in limits), max(r["s"][1] for r in limits)]
         ranges = [r["phi"] for r in limits]
-        groups = {str(source): group for group, source in enumerate(used)}
+        groups = groups_of(used)
         if self.common:
             ranges = [(min(r[0] for r in ranges), max(r[1] for r in ranges))]
             groups = dict.fromkeys(groups, 0)
-        phi = [Axis.with_spacing(*r, self.spacing) for r in ranges]
-        axes = [
-            [[*s, self.intervals], [axis.low, axis.high, axis.intervals]]
-            for axis in phi
-        ]
+        axes = [[[*s, self.intervals], self.phi_axis(phi)] for phi in ranges]
         return SmoothBasis(groups, axes, level=0.0, held=[1], across=True)
 
 

@@ -8,7 +8,9 @@ import numpy as np
 
 from diffuse_core.descriptors import ModelPlugin
 from diffuse_core.hookspecs import hookimpl
-from diffuse_core.models import Basis, Domain, RunInputs, ScalingComponent
+from diffuse_core.models import Domain, RunInputs, ScalingComponent
+from diffuse_core.one_of import OneOf
+from diffuse_core.scan_component import given_size
 
 PHIL = """
 scans = False
@@ -38,8 +40,7 @@ class PerImage(ScalingComponent):
 
     @classmethod
     def from_params(cls, params, run: RunInputs) -> PerImage:
-        fixed = isinstance(params.smoothness, float)
-        return cls(params.scans, params.smoothness if fixed else None)
+        return cls(params.scans, given_size(params.smoothness))
 
     def applies(self, source) -> bool:
         """Stills, and scans where the user says so."""
@@ -51,8 +52,8 @@ class PerImage(ScalingComponent):
 
 
 @dataclass
-class Values(Basis):
-    """One value for each block.
+class Values(OneOf):
+    """One value for each block; a block without one takes that of its neighbour.
 
     Args:
         blocks: Source -> numbers of its blocks, ascending.
@@ -66,14 +67,12 @@ class Values(Basis):
         self._first = dict(zip(self._blocks, np.cumsum([0, *sizes]), strict=False))
         self.initial = np.ones(sum(sizes))
 
-    def basis(self, coordinates: np.ndarray):
-        """(n, n_parameters) CSR; a block without a value takes that of its neighbour.
+    def group(self, coordinates: np.ndarray) -> np.ndarray:
+        """(n,) int64: number of the block.
 
         Args:
             coordinates: (n, 2): source, block.
         """
-        from scipy import sparse
-
         source, block = coordinates.T
         sources = np.array(list(self._blocks))
         keys = np.concatenate(
@@ -86,17 +85,7 @@ class Values(Basis):
         found = np.clip(found, 0, len(keys) - 1)
         before = np.clip(found - 1, 0, None)
         wrong = keys[found] // 2.0**32 != source
-        index = order[np.where(wrong, before, found)]
-        n = len(source)
-        return sparse.csr_matrix(
-            (np.ones(n), index, np.arange(n + 1)), (n, len(self.initial))
-        )
-
-    def penalty(self):
-        """Deviations from 1."""
-        from scipy import sparse
-
-        return sparse.identity(len(self.initial), format="csr")
+        return order[np.where(wrong, before, found)]
 
 
 @hookimpl

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from diffuse_core.descriptors import ModelPlugin
 from diffuse_core.hookspecs import hookimpl
-from diffuse_core.models import Basis, Domain, RunInputs, ScalingComponent
+from diffuse_core.models import Basis, Domain
+from diffuse_core.scan_component import ScanComponent
 
 PHIL = """
 spacing = 2.0
@@ -17,41 +18,17 @@ smoothness = Auto
 """
 
 
-class SmoothScale(ScalingComponent):
-    """A Gaussian smoother of phi for each scan, whose level says how scans compare.
-
-    Args:
-        spacing: Distance of the parameters (deg).
-        smoothness: Expected size of second differences; None: to be chosen.
-    """
+class SmoothScale(ScanComponent):
+    """A Gaussian smoother of phi for each scan, whose level says how scans compare."""
 
     role = "crystal"
     columns = ("source", "phi")
 
-    def __init__(self, spacing: float = 2.0, smoothness: float | None = None) -> None:
-        self.spacing = spacing
-        self.smoothness = smoothness
-
-    @classmethod
-    def from_params(cls, params, run: RunInputs) -> SmoothScale:
-        fixed = isinstance(params.smoothness, float)
-        return cls(params.spacing, params.smoothness if fixed else None)
-
-    def applies(self, source) -> bool:
-        """Scans only."""
-        return not source.still
-
     def bind(self, domain: Domain) -> Basis:
         """One curve for each scan."""
-        from diffuse_core.smooth import Axis
         from diffuse_core.smooth_basis import SmoothBasis
 
-        used = domain.used()
-        axes = [Axis.with_spacing(*domain.limits[i]["phi"], self.spacing) for i in used]
-        return SmoothBasis(
-            {str(source): group for group, source in enumerate(used)},
-            [[[axis.low, axis.high, axis.intervals]] for axis in axes],
-        )
+        return self.curves(domain, SmoothBasis)
 
 
 @hookimpl
