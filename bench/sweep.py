@@ -28,20 +28,21 @@ crystal {{
 """
 
 
-def sweep(folder: Path, n_images: int, cell: float = 1.0) -> Path:
+def sweep(folder: Path, n_images: int, cell: float = 1.0, width: float = 0.1) -> Path:
     """Path of an .expt file of n_images, each of them one of `DISTINCT`.
 
     Args:
         folder: Where the images are, or will be.
         n_images: Images.
         cell: Factor on the cell of the crystal.
+        width: Rotation of an image (deg).
     """
     source = folder / "distinct" / "simulated.expt"
     if not source.is_file():
         from diffuse_core.simulate import run_simulation
 
         run_simulation(RECIPE, source.parent)
-    target = folder / f"{n_images}_images_{cell:g}"
+    target = folder / f"{n_images}_images_{cell:g}_{width:g}"
     target.mkdir(exist_ok=True)
     for i in range(n_images):
         link = target / f"image_{i + 1:05d}.cbf"
@@ -51,6 +52,7 @@ def sweep(folder: Path, n_images: int, cell: float = 1.0) -> Path:
     document["imageset"][0]["template"] = str(target / "image_#####.cbf")
     document["scan"][0].update(
         image_range=[1, n_images],
+        oscillation=[0.0, width],
         exposure_time=[1.0] * n_images,
         epochs=[float(i) for i in range(n_images)],
     )

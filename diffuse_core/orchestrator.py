@@ -14,6 +14,7 @@ from pathlib import Path
 
 from diffuse_core import boundary
 from diffuse_core.errors import InputError
+from diffuse_core.folder_lock import locked
 from diffuse_core.io.image_files import bytes_per_image
 from diffuse_core.merge_stage import symmetry_of_merging
 from diffuse_core.observations import RUN_FILE
@@ -56,6 +57,10 @@ def integrate(
 
     Returns:
         Figures of the summary.
+
+    Raises:
+        ConfigError: Another run works in the folder, or the parameters can't be used.
+        InputError: The experiments can't be used, or files of workers are not seen.
     """
     run = Run(spec, registry)
     experiments = run.inputs.experiments
@@ -69,6 +74,13 @@ def integrate(
     _say_what(run, numbers, blocks)
     logger.info("Memory: at most %.1f GB in each worker", run.memory(blocks) / 1e9)
     Path(spec.folder).mkdir(parents=True, exist_ok=True)
+    with locked(spec.folder):
+        return _fill_folder(run, params.parallel, blocks, progress)
+
+
+def _fill_folder(run: Run, parallel, blocks: Sequence[Block], progress) -> dict:
+    """Figures of a folder that holds all blocks: those that were missing are made."""
+    spec, experiments = run.spec, run.inputs.experiments
     run_file = Path(spec.folder) / RUN_FILE
     run_file.unlink(missing_ok=True)
     keep_experiments(experiments, spec.folder)
@@ -82,7 +94,7 @@ def integrate(
     total = sum(b.stop - b.start for b in waiting)
     done, size = 0, 0.0
     progress(done, total, size)
-    for found in _integrate_blocks(run, params.parallel, waiting):
+    for found in _integrate_blocks(run, parallel, waiting):
         tallies.update(found)
         done += sum(tally["images"] for _, tally in found)
         size += _size_of(experiments, found[0][0])
@@ -96,7 +108,7 @@ def integrate(
         **{name: sum(t[name] for t in tallies.values()) for name in FIGURES},
         "read": round(size),
         "reused": reused,
-        "experiments": len(numbers),
+        "experiments": len({block.experiment for block in blocks}),
         "blocks": len(blocks),
     }
     temporary = run_file.with_name(f".{RUN_FILE}.{os.getpid()}.tmp")

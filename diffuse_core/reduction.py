@@ -187,7 +187,10 @@ class Reduction:
         """
         batches = self._batches(self._rows_at_once(nproc))
         items = [(name, pieces, fraction, seed) for name, pieces in batches]
-        found = dict(run_tasks(_same, _Reader.chosen, self._reader, items, nproc))
+        read = run_tasks(
+            _same, _Reader.chosen, self._reader, items, nproc, name=_batch_name
+        )
+        found = dict(read)
         return rows_of(_joined([found[name] for name in sorted(found)]))
 
     def _few(self, nproc: int) -> bool:
@@ -222,7 +225,10 @@ class Reduction:
         folder = Path(self._folder.name)
         batches = [(folder / n, p) for n, p in self._batches(self._rows_at_once(nproc))]
         runs, seen = {}, 0
-        for run in run_tasks(_same, _Reader.write, self._reader, batches, nproc):
+        written = run_tasks(
+            _same, _Reader.write, self._reader, batches, nproc, name=_batch_name
+        )
+        for run in written:
             runs[run.path] = run
             seen += run.rows
             progress(seen, 2 * self.rows)
@@ -295,6 +301,11 @@ def _same(reader: _Reader) -> _Reader:
 
 def _range_name(item: tuple) -> str:
     return f"range {item[0]} of the voxels"
+
+
+def _batch_name(item: tuple) -> str:
+    first, last = item[1][0][0].path, item[1][-1][0].path
+    return f"the rows of {first}" + (f" to {last.name}" if last != first else "")
 
 
 def _joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

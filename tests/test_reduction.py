@@ -30,6 +30,16 @@ from diffuse_core.symmetry import UniqueVoxels
 
 HALL = " P 2ac 2ab"
 TINY = 2e-4  # GiB: about 500 rows at once
+DEADLY = """
+import multiprocessing, os, signal
+from diffuse_core.symmetry import UniqueVoxels
+
+class Deadly(UniqueVoxels):
+    def keys(self, key, reindex=None):
+        if multiprocessing.parent_process():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().keys(key, reindex)
+"""
 
 
 def write_folder(folder: Path, experiments: dict, seed: int, n=400, **meta) -> str:
@@ -184,6 +194,28 @@ def test_temporary_files_go_when_the_work_fails(folders, tmp_path):
         with pytest.raises(DiffuseError):
             list(reduction.map(prepared, fail, None))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("work", ["sort", "sample"])
+def test_files_that_take_workers_down_are_named(folders, tmp_path, monkeypatch, work):
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "deadly.py").write_text(DEADLY)
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    from deadly import Deadly
+
+    (tmp_path / "scratch").mkdir()
+    options = {"memory": 3 * TINY, "scratch": tmp_path / "scratch"}
+    with (
+        Reduction(folders, Deadly(), **options) as reduction,
+        pytest.raises(DiffuseError) as caught,
+    ):
+        if work == "sort":
+            next(reduction.ranges(2))
+        else:
+            reduction.sample(0.5, nproc=2)
+    said = str(caught.value)
+    assert "block_00000" in said and "died" in said and len(said) < 600, said
+    assert not list((tmp_path / "scratch").iterdir())
 
 
 def test_what_a_killed_process_left_is_removed(folders, tmp_path):

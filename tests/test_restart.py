@@ -23,6 +23,7 @@ from diffuse_core import boundary, orchestrator, plan, run
 from diffuse_core.collection import collect
 from diffuse_core.command_line import diffuse_integrate, diffuse_merge
 from diffuse_core.errors import InputError
+from diffuse_core.folder_lock import locked
 from diffuse_core.io.files import read_map, read_merged
 from diffuse_core.io.image_files import bytes_per_image, files_of
 from diffuse_core.observations import DTYPES, block_files, read_observations
@@ -232,6 +233,17 @@ def test_dask_gives_the_bits_of_a_serial_run(scan, undisturbed, tmp_path, run_co
         cwd=tmp_path,
     )
     same_results(tmp_path, undisturbed)
+
+
+def test_two_runs_in_one_folder(scan, tmp_path):
+    arguments = (scan.expt_path, "input.image_range=1,1", SERIAL)
+    (tmp_path / "diffuse_observations").mkdir()
+    with locked(tmp_path / "diffuse_observations"):
+        with pytest.raises(Sorry, match=r"Another run \(process .* wait until it ends"):
+            run_in(tmp_path, diffuse_integrate.run, *arguments)
+    run_in(tmp_path, diffuse_integrate.run, *arguments)
+    with locked(tmp_path / "diffuse_observations"):
+        merge_in(tmp_path)
 
 
 def test_only_blocks_of_changed_images_are_done_again(tmp_path):

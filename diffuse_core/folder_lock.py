@@ -1,0 +1,54 @@
+"""One run at a time in a folder of observations."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from diffuse_core.errors import ConfigError
+
+try:
+    import fcntl
+except ImportError:
+    fcntl = None
+
+LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def locked(folder: str | os.PathLike) -> Iterator[None]:
+    """The folder is this process's alone; the system frees it however the process ends.
+
+    Where the file system has no locks, nothing is locked.
+
+    Raises:
+        ConfigError: Another run has it.
+    """
+    with open(Path(folder) / LOCK, "a+") as file:
+        if not _take(file):
+            file.seek(0)
+            raise ConfigError(
+                f"Another run ({file.read() or 'just started'}) writes to the folder "
+                f"{folder}: wait until it ends, or give this one a folder of its own "
+                "with output.observations."
+            )
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+
+
+def _take(file) -> bool:
+    """False if another process has the lock."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
