@@ -20,6 +20,16 @@ mask {
 }
 output.map = other.nxs
 """
+RAW = """
+mode = rotation
+crystal.space_group = P212121
+scaling.fit = True
+dials {
+  stills_program = ssx
+  find_spots.spotfinder.filter.d_min = 2
+}
+output.dials = steps
+"""
 
 
 @pytest.fixture
@@ -46,9 +56,32 @@ def test_one_recipe_for_all_commands(scan, tmp_path):
     assert "not used here: block.width mask.models mask.resolution.d_min" in log
 
 
+def test_a_recipe_that_starts_from_raw_images(scan, tmp_path):
+    """Its parameters for programs of DIALS are left out where nothing is indexed."""
+    (tmp_path / "raw.phil").write_text(f"{RECIPE}{RAW}")
+    diffuse_integrate.run([str(scan.expt_path), "raw.phil", "nproc=1"])
+    log = (tmp_path / "dials.diffuse_integrate.log").read_text()
+    said = next(line for line in log.splitlines() if "not used here" in line)
+    assert said.split(": ")[1].split() == [
+        "merging.symmetry",
+        "output.map",
+        "mode",
+        "crystal.space_group",
+        "scaling.fit",
+        "dials.stills_program",
+        "dials.find_spots.spotfinder.filter.d_min",
+        "output.dials",
+    ]
+    working = (tmp_path / "dials.diffuse_integrate.phil").read_text()
+    assert "find_spots" not in working and "d_min = 3" in working
+
+
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
+        ("dials.find_spots.spotfinder.filter.d_mim = 2", "d_mim"),
+        ("dials.find_spot.spotfinder.filter.d_min = 2", "d_min = 2"),
+        ("dials.stills_programm = ssx", "stills_programm"),
         ("merging.min_pixel = 3", "min_pixel = 3"),
         ("mask.resolution.d_mim = 3", "d_mim"),
         ("block.width = wide", "block.width"),

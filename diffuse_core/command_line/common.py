@@ -27,6 +27,7 @@ from diffuse_core.compat import dials_version
 from diffuse_core.descriptors import KINDS
 from diffuse_core.errors import DiffuseError
 from diffuse_core.parallel import available_cores
+from diffuse_core.raw_images.phil import program_scopes
 from diffuse_core.registry import Registry
 
 __all__ = [
@@ -134,7 +135,7 @@ def parse(
             own, foreign = for_this_command(
                 given,
                 scope,
-                lambda: config.master_scope(registry, None, KINDS),
+                lambda: _parameters_of_all_commands(registry, given),
                 folder,
             )
             params, options, files = parser.parse_args(
@@ -165,6 +166,12 @@ def parse(
     working = config.only_selected(registry, scope.format(params), params)
     write_text(params.output.phil, working.as_str())
     return Options(params, working, files, registry)
+
+
+def _parameters_of_all_commands(registry: Registry, arguments: Sequence[str]):
+    scope = config.master_scope(registry, None, KINDS)
+    scope.adopt_scope(program_scopes(arguments))
+    return scope
 
 
 def _check_arguments(files: Sequence[str], exists: Callable[[str], bool]) -> None:
