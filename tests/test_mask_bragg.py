@@ -238,11 +238,8 @@ def test_observed_mosaicity_of_stills_is_their_excursion(data_dir):
         assert size[0, 3] == pytest.approx(np.quantile(np.abs(psi), 0.95))
 
 
-@pytest.mark.parametrize("per_image", [0.1, 0.4, 1.0, 4.0])
-def test_observed_mosaicity_of_a_scan(data_dir, per_image):
-    """Spots that last 2 m, on images of any width, give m, whatever their phase."""
-    run = load(data_dir, "l_cysteine/dials/refined", table=False)
-    experiment = run.experiments[0]
+def scan_spots(experiment, half_angle):
+    """Spots in all directions that last 2 half_angle(|s|) / |zeta|, in radians."""
     width = math.radians(experiment.scan.get_oscillation()[1])
     rng = np.random.default_rng(6)
     n = 4000
@@ -253,8 +250,9 @@ def test_observed_mosaicity_of_a_scan(data_dir, per_image):
     zeta = np.abs(e1 @ np.array(experiment.goniometer.get_rotation_axis()))
     keep = zeta > 0.2
     s1, zeta = s1[keep], zeta[keep]
+    s_norm = np.linalg.norm(s1 - np.array(experiment.beam.get_s0()), axis=1)
     z = rng.uniform(100, 200, len(s1))
-    half = per_image / zeta
+    half = half_angle(s_norm) / width / zeta
     z0, z1 = np.floor(z - half).astype(int), np.ceil(z + half).astype(int)
     table = flex.reflection_table()
     table["id"] = flex.int(len(z), 0)
@@ -268,8 +266,43 @@ def test_observed_mosaicity_of_a_scan(data_dir, per_image):
     )
     table["flags"] = flex.size_t(len(z), 0)
     table.set_flags(flex.bool(len(z), True), table.flags.strong)
+    return table, s_norm
+
+
+@pytest.mark.parametrize("per_image", [0.1, 0.4, 1.0, 4.0])
+def test_observed_mosaicity_of_a_scan(data_dir, per_image):
+    """Spots that last 2 m, on images of any width, give m, whatever their phase."""
+    run = load(data_dir, "l_cysteine/dials/refined", table=False)
+    experiment = run.experiments[0]
+    width = math.radians(experiment.scan.get_oscillation()[1])
+    table, _ = scan_spots(experiment, lambda s: per_image * width + 0 * s)
     (found, *_) = spot_sizes.observed_sizes(run.experiments, run.setups, table)
     assert found[0, 3] == pytest.approx(per_image * width, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    "width, mosaicity", [(0.002, 0.0), (0.002, 0.004), (0.0, 0.006)]
+)
+def test_width_and_mosaicity_are_told_apart(data_dir, width, mosaicity):
+    """A point of width w rocks for hypot(w / |s|, m); sigma_m is a mean of that."""
+    run = load(data_dir, "l_cysteine/dials/refined", table=False)
+    experiment = run.experiments[0]
+    table, s = scan_spots(
+        experiment, lambda s: 3 * np.hypot(width / s, mosaicity) + 0 * s
+    )
+    photons = np.exp(-2 * s)
+    table["intensity.sum.value"] = flex.double(1e4 * photons)
+    (found, *_) = spot_sizes.observed_spots(run.experiments, run.setups, table)
+    angle = np.hypot(width * np.average(1 / s**2, weights=photons) ** 0.5, mosaicity)
+    experiment.profile = gaussian(0.01, math.degrees(angle))
+    model = spot_sizes.profile_size(experiment)
+    s = s[s > 0.3]
+    for size in (found.resolved(model), np.array([[0, 0, found.width, found.angle]])):
+        across = np.hypot(size[0, 2], size[0, 3] * s)
+        true = 3 * np.hypot(width, mosaicity * s)
+        np.testing.assert_allclose(across, true, rtol=0.2)
+    if width and not mosaicity:
+        assert np.hypot(model[0, 2], model[0, 3] * s).max() > 1.5 * 3 * width
 
 
 def test_few_spots_take_the_size_of_all_and_integrated_ones_do_not_count(data_dir):

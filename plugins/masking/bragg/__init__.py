@@ -20,7 +20,8 @@ size = *auto profile observed floor
   .help = "Where the size of the peaks comes from: profile: the profile model, or the"
           "mosaicity and the domain size of a still's crystal; observed: the strong"
           "spots of the .refl file (that of dials.refine, before integration); auto:"
-          "the larger of both; floor: the floor alone."
+          "the larger of both, where sigma_m of a scan is split into a width and an"
+          "angle as the observed spots are; floor: the floor alone."
 n_sigma = 3.0
   .type = float(value_min=0, allow_none=False)
   .help = "Sigmas of the peaks that are left out; what was observed counts as 3 sigma."
@@ -136,19 +137,22 @@ def _sizes(params, run: RunInputs) -> list[np.ndarray]:
     from diffuse_core.plugins.masking.bragg import spot_sizes
 
     wanted = params.size if isinstance(params.size, str) else "auto"  # libtbx.Auto
-    none: list[np.ndarray | None] = [None] * len(run.experiments)
+    none: list = [None] * len(run.experiments)
     profile = observed = none
     if wanted in ("auto", "profile"):
         profile = [
             spot_sizes.profile_size(experiment) for experiment in run.experiments
         ]
     if wanted in ("auto", "observed"):
-        observed = spot_sizes.observed_sizes(
+        observed = spot_sizes.observed_spots(
             run.experiments, run.setups, run.reflections
         )
     sizes, unknown = [], []
-    for number, known in enumerate(zip(profile, observed, strict=True)):
-        rows = [size for size in known if size is not None]
+    for number, (model, spots) in enumerate(zip(profile, observed, strict=True)):
+        if model is not None and spots is not None:
+            model = spots.resolved(model)
+        seen = None if spots is None else spots.size
+        rows = [size for size in (model, seen) if size is not None]
         if not rows:
             unknown.append(number)
             rows = [np.zeros((1, 4))]
