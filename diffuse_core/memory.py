@@ -56,6 +56,7 @@ def worker_memory(
     *,
     ahead: bool,
     background: bool,
+    kept: int = 0,
 ) -> int:
     """Bytes that a worker needs at most, whatever the number of images and the grid.
 
@@ -68,6 +69,7 @@ def worker_memory(
         most_images: Images of a chunk at most (`chunk.IMAGES`).
         ahead: Images are read ahead.
         background: A background is subtracted.
+        kept: Bytes of images that are kept for other crystals on them.
     """
     pixels = np.array([np.prod(shape) for shape in shapes], float)
     image = int(4 * pixels.sum())
@@ -76,4 +78,5 @@ def worker_memory(
     if ahead:
         held += images_within(AHEAD_BYTES, image, most_images)
     rows = OF_ROW * min(ROWS, pixels.sum() * images)
-    return int(PROGRAM + setup + max(OF_MODELS * pixels.max(), held * image + rows))
+    raw = held * image + min(kept, images * image)
+    return int(PROGRAM + setup + max(OF_MODELS * pixels.max(), raw + rows))

@@ -200,6 +200,12 @@ class ImageSource:
         self._reader: tuple[int, Callable] | None = None
         self._kept = KeptImages(KEPT)
 
+    @property
+    def kept(self) -> int:
+        """Bytes of images that are kept at most for other crystals on them."""
+        shared = any(len(group) > 1 for group in self._groups.values())
+        return self._kept.limit if shared else 0
+
     def image(self, number: int, index: int) -> Image:
         """One image without its pixels."""
         experiments = self.run.experiments

@@ -126,6 +126,7 @@ class Run:
             IMAGES,
             ahead=READS_AHEAD,
             background=bool(self.models.backgrounds),
+            kept=self._source.kept,
         )
 
     def integrate_all(self, blocks: Sequence[Block]) -> list[tuple[Block, dict]]:

@@ -122,6 +122,18 @@ def test_it_does_not_grow_with_the_block_beyond_a_chunk():
     assert of(5) < of(12) == of(100) == of(10_000)
 
 
+def test_images_that_crystals_share_are_counted():
+    def of(images, kept):
+        return worker_memory(
+            SIX, images, 12, ahead=True, background=False, kept=kept
+        ) - worker_memory(SIX, images, 12, ahead=True, background=False)
+
+    image = 4 * 2527 * 2463
+    assert of(100, 256 * 2**20) == 256 * 2**20
+    assert of(1, 256 * 2**20) == image
+    assert of(100, 0) == 0
+
+
 def test_acceptance():
     """6M images: 1.5 GiB; and images of 16M have room on small machines."""
     six = worker_memory(SIX, 10, 12, ahead=True, background=False)

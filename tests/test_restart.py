@@ -26,6 +26,7 @@ from diffuse_core.errors import InputError
 from diffuse_core.folder_lock import locked
 from diffuse_core.io.files import read_map, read_merged
 from diffuse_core.io.image_files import bytes_per_image, files_of
+from diffuse_core.models import RunInputs
 from diffuse_core.observations import DTYPES, block_files, read_observations
 from diffuse_core.simulate import recipe, run_simulation
 
@@ -344,7 +345,10 @@ def test_images_that_crystals_share_are_read_once(tmp_path, monkeypatch):
     second.identifier = "second"
     second.crystal.rotate_around_origin((0.0, 1.0, 0.0), 40.0, deg=True)
     second.imageset = experiments[0].imageset
+    alone = plan.ImageSource(RunInputs(experiments, None, [0]), 1)
     experiments.append(second)
+    together = plan.ImageSource(RunInputs(experiments, None, [0, 0]), 1)
+    assert (alone.kept, together.kept) == (0, plan.KEPT)
     experiments.as_file(str(tmp_path / "two.expt"))
     read = []
     original = boundary.ImageReader.__call__
