@@ -81,6 +81,7 @@ class Problem:
         self._levels = [self._level(term) for term in self.terms]
         self.groups = self._grouped()
         self._restraints: tuple | None = None
+        self._latest: tuple[Parameters, State] | None = None
 
     def _unit(self) -> float:
         """Mean intensity: the unit of offsets."""
@@ -105,7 +106,12 @@ class Problem:
         return tuple(np.array(term.initial, float) for term in self.terms)
 
     def state(self, parameters: Parameters) -> State:
-        """The model at these parameters."""
+        """The model at these parameters; that of the latest ones is kept."""
+        if self._latest is None or self._latest[0] is not parameters:
+            self._latest = (parameters, self._state(parameters))
+        return self._latest[1]
+
+    def _state(self, parameters: Parameters) -> State:
         n = len(self.rows)
         b, g, c = np.ones(n), np.ones(n), np.zeros(n)
         values = []
@@ -203,6 +209,16 @@ class Problem:
             for i in group:
                 result[i] = result[i] + self._levels[i] * total / GAUGE**2
         return tuple(result)
+
+    def level_restraints(self) -> list[np.ndarray]:
+        """Vectors (parameters of all terms,) l that add l l^T to the penalty."""
+        result = []
+        for group in self.groups:
+            parts = [np.zeros(len(term.initial)) for term in self.terms]
+            for i in group:
+                parts[i] = self._levels[i] / GAUGE
+            result.append(np.concatenate(parts))
+        return result
 
     def restraints(self, sizes: Sequence[float]) -> list:
         """Per term, the sparse matrix of its penalty, without levels of factors."""

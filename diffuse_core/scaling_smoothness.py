@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from diffuse_core.scaling_problem import Parameters, Problem
-from diffuse_core.scaling_solver import fit
+from diffuse_core.scaling_solver import curvature_at, fit
 
 SIZES = tuple(10.0 ** (0.5 * k) for k in range(1, -9, -1))
 """Sizes of penalised combinations that are tried, rough to smooth."""
@@ -46,7 +46,8 @@ class Trials:
             outcome = fit(train, problem.start(), sizes)
             variance = train.variances(train.state(outcome.parameters))
             test = (problem.keep > 0) & (fold == k)
-            self._folds.append((train, variance, test))
+            at = curvature_at(train, outcome.parameters, train.keep / variance)
+            self._folds.append((train, variance, test, at))
             self._found.setdefault(sizes, []).append(outcome.parameters)
         self._scores[sizes] = self._score(self._found[sizes])
 
@@ -57,8 +58,10 @@ class Trials:
         """The score of `sizes`, fitted from the result of `near`."""
         if sizes not in self._scores:
             self._found[sizes] = [
-                fit(train, parameters, sizes, _STEPS, train.keep / variance).parameters
-                for (train, variance, _), parameters in zip(
+                fit(
+                    train, parameters, sizes, _STEPS, train.keep / variance, curvature
+                ).parameters
+                for (train, variance, _, curvature), parameters in zip(
                     self._folds, self._found[near], strict=True
                 )
             ]
@@ -76,7 +79,9 @@ class Trials:
 
     def _score(self, found: list[Parameters]) -> np.ndarray:
         parts = []
-        for (train, variance, test), parameters in zip(self._folds, found, strict=True):
+        for (train, variance, test, _), parameters in zip(
+            self._folds, found, strict=True
+        ):
             state = train.state(parameters)
             n, s, _ = train.sums(state, train.keep / variance)
             known = test & train.per_row(s > 0)

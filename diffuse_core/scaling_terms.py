@@ -23,6 +23,10 @@ class Weights:
     """A sparse matrix (n rows, size), float32, that multiplies float64 vectors.
 
     Sums have the same bits for any number of threads.
+
+    Attributes:
+        start, index, weight: (n + 1,) int64, uint32 and float32 of a CSR matrix.
+        size: Number of columns.
     """
 
     start: np.ndarray
@@ -40,19 +44,17 @@ class Weights:
         scatter = _scatter_parallel if len(self.index) > _LARGE else _scatter
         return scatter(self.start, self.index, self.weight, values, self.size)
 
-    def squared(self, values: np.ndarray, step: int):
-        """(size, size) sparse: sum of values_j a_j a_j^T over every step-th row."""
-        rows = np.arange(0, len(self.start) - 1, step)
+    def part(self, rows: np.ndarray, factors: np.ndarray) -> sparse.csr_matrix:
+        """(k, size) float64: the given rows (k,), each times its factor (k,)."""
         length = np.diff(self.start)[rows]
         start = np.concatenate([[0], np.cumsum(length)])
         where = np.repeat(self.start[rows] - start[:-1], length)
         where += np.arange(start[-1])
-        a = sparse.csr_matrix(
-            (self.weight[where].astype(float), self.index[where], start),
+        data = self.weight[where] * np.repeat(factors, length)
+        return sparse.csr_matrix(
+            (data, self.index[where].astype(np.int32), start),
             shape=(len(rows), self.size),
         )
-        a.data *= np.repeat(np.sqrt(values[rows] * step), length)
-        return (a.T @ a).tocsc()
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +146,7 @@ def bind(
         length = np.zeros(len(here), np.int64)
         length[here] = np.diff(matrix.indptr)
         lengths.append(length)
-        indices.append(matrix.indices.astype(np.int32))
+        indices.append(matrix.indices.astype(np.uint32))
         weights.append(matrix.data.astype(np.float32))
     start = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
     return Term(
@@ -164,7 +166,7 @@ def _gathered(start, index, weight, parameters):
     result = np.empty(n)
     for i in prange(n):
         total = 0.0
-        for k in range(start[i], start[i + 1]):
+        for k in range(np.uint64(start[i]), np.uint64(start[i + 1])):
             total += weight[k] * parameters[index[k]]
         result[i] = total
     return result
@@ -176,7 +178,7 @@ def _scattered(start, index, weight, values, size):
     for p in prange(_PARTS):
         for i in range(p * n // _PARTS, (p + 1) * n // _PARTS):
             v = values[i]
-            for k in range(start[i], start[i + 1]):
+            for k in range(np.uint64(start[i]), np.uint64(start[i + 1])):
                 parts[p, index[k]] += weight[k] * v
     result = np.zeros(size)
     for p in range(_PARTS):
@@ -184,7 +186,8 @@ def _scattered(start, index, weight, values, size):
     return result
 
 
-_gather = njit(cache=True)(_gathered)
-_gather_parallel = njit(cache=True, parallel=True)(_gathered)
+_ANY_ORDER = {"reassoc", "nsz"}
+_gather = njit(cache=True, fastmath=_ANY_ORDER)(_gathered)
+_gather_parallel = njit(cache=True, parallel=True, fastmath=_ANY_ORDER)(_gathered)
 _scatter = njit(cache=True)(_scattered)
 _scatter_parallel = njit(cache=True, parallel=True)(_scattered)

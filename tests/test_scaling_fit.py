@@ -39,9 +39,9 @@ def test_gradient_is_that_of_the_objective(monkeypatch):
     weights = problem.weights(problem.state((at,)))
     caught = {}
 
-    def solve(problem, state, w, s, slopes, sizes, gradient):
+    def solve(problem, at, w, sizes, gradient, curvature):
         caught["gradient"] = gradient[0]
-        return [np.zeros_like(at)]
+        return [np.zeros_like(at)], 0
 
     monkeypatch.setattr(scaling_solver, "_solve", solve)
     scaling_solver._step(problem, (at,), weights, [0.1])
