@@ -75,7 +75,9 @@ def load(
     for i, path in enumerate(reflection_files):
         where = ranges[i] if paired else range(len(experiments))
         tables.append(_load_reflections(path, experiments, where))
-    return experiments, flex.reflection_table.concat(tables)
+    for table in tables[1:]:
+        tables[0].extend(table)
+    return experiments, tables[0]
 
 
 def _load_experiments(path: str, check_format: bool):

@@ -90,10 +90,11 @@ def models_of(
         if route.mode == ROTATION:
             pair = rotation.integrate(steps, seen, nproc)
             pair = rotation.symmetry(steps, pair, known, nproc)
+    files = [*pair, rotation.spots_of(steps, seen, pair)] if pair != seen else pair
     poor = summary.validate(steps.folder, imported, seen, tally)
     summary.write(steps.folder, route, tally, faults + poor)
     logger.info("Crystallography: %s, %s", *map(os.path.relpath, pair))
-    return [str(path) for path in pair]
+    return [str(path) for path in files]
 
 
 def _import(

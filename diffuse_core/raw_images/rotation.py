@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from dials.array_family import flex
+
+from diffuse_core.compat import load_experiments
 from diffuse_core.raw_images import rotation_sense
 from diffuse_core.raw_images.steps import Step, StepError, Steps
 
@@ -25,6 +29,11 @@ integration.profile.fitting = False
 profile.gaussian_rs.min_spots.per_degree = 0
 profile.gaussian_rs.min_spots.overall = 0
 """
+
+
+OF_SPOTS = (
+    "bbox flags id intensity.sum.value miller_index panel s1 xyzcal.px xyzobs.px.value"
+).split()
 
 
 @dataclass(frozen=True)
@@ -180,6 +189,37 @@ def _scale(steps: Steps, before: Pair, nproc: int) -> Pair:
     return _pair(
         steps.run(Step("scale", "scale", before, outputs, f"nproc = {nproc}\n"))
     )
+
+
+def spots_of(steps: Steps, seen: Pair, final: Pair) -> Path:
+    """The spots that were seen, for masks: integrated ones don't tell their size.
+
+    Their Miller indices are left out, since symmetry may have changed the setting.
+
+    Args:
+        steps: The runner.
+        seen: Refined experiments and their spots.
+        final: Integrated experiments and their reflections.
+    """
+    path = steps.folder / "spots.refl"
+
+    def work() -> None:
+        table = flex.reflection_table.from_file(str(seen[1]))
+        last = load_experiments(str(final[0]), check_format=False).identifiers()
+        names = dict(table.experiment_identifiers())
+        for number, name in names.items():
+            if name not in last:
+                table = table.select(table["id"] != number)
+                del table.experiment_identifiers()[number]
+        for column in set(table.keys()) - set(OF_SPOTS):
+            del table[column]
+        table["miller_index"] = flex.miller_index(len(table), (0, 0, 0))
+        temporary = path.with_name(f".{os.getpid()}.{path.name}")
+        table.as_file(str(temporary))
+        os.replace(temporary, path)
+
+    steps.once("spots", [seen[1], final[0]], [path], work)
+    return path
 
 
 def _or_before(before: Pair, better: Callable[[], Pair]) -> Pair:
