@@ -33,8 +33,10 @@ BUILTIN: tuple[str, ...] = (
     "diffuse_core.plugins.mapping.radial",
     "diffuse_core.plugins.scaling.absorption",
     "diffuse_core.plugins.scaling.detector",
+    "diffuse_core.plugins.scaling.dials_scale",
     "diffuse_core.plugins.scaling.offset",
     "diffuse_core.plugins.scaling.per_image",
     "diffuse_core.plugins.scaling.relative_b",
     "diffuse_core.plugins.scaling.smooth_scale",
+    "diffuse_core.plugins.scaling.spherical_absorption",
 )

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from dials.algorithms.scaling.model.model import KBScalingModel
 from dials.array_family import flex
 
 from diffuse_core import boundary
@@ -40,7 +41,7 @@ from diffuse_core.testing import (
 
 @pytest.fixture(scope="module")
 def run():
-    """The synthetic run with a few reflections: bounding box, panel, indices."""
+    """The synthetic run with a few reflections, and scaled by dials.scale."""
     table = flex.reflection_table()
     table["id"] = flex.int([0, 0, 1])
     table["panel"] = flex.size_t([0, 1, 0])
@@ -48,7 +49,12 @@ def run():
     table["miller_index"] = flex.miller_index([(1, 2, 3), (-2, 0, 5), (3, 1, 0)])
     table["xyzcal.px"] = flex.vec3_double([(5, 7, 1), (40, 2, 7.5), (4, 4, 0.5)])
     table.set_flags(flex.bool(3, True), table.flags.indexed | table.flags.integrated)
-    return make_run(table)
+    made = make_run(table)
+    for experiment in made.experiments:
+        scale = {"parameters": flex.double([1.5]), "parameter_esds": None}
+        model = KBScalingModel({"scale": scale}, {"corrections": ["scale"]})
+        experiment.scaling_model = model
+    return made
 
 
 @pytest.mark.parametrize("name", BUILTIN)

@@ -30,6 +30,7 @@ LAYERS = {
     "collection": 1,
     "checks": 1,
     "compare": 1,
+    "compiled": 1,
     "completeness": 1,
     "error_model": 1,
     "directions": 1,
@@ -131,6 +132,7 @@ LAYERS = {
     "simulate": 3,
     "testing": 3,
     "command_line": 4,
+    "warm_up": 4,
 }
 # Columns of the observations table: words of the core before any plug-in's.
 COLUMNS = ("exposure", "background", "images", "offset", "detector")

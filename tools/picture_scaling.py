@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -9,8 +10,13 @@ from picture_drawing import CURVES, detector, figure
 from scipy import sparse
 from scipy.sparse.linalg import spsolve
 
+from dials.algorithms.scaling.model.model import PhysicalScalingModel, model_phil_scope
+from dials.array_family import flex
+
 from diffuse_core import config
-from diffuse_core.models import Domain
+from diffuse_core.directions import frame_of, rays
+from diffuse_core.harmonics import mount_of, turned_back
+from diffuse_core.models import Domain, RunInputs
 from diffuse_core.registry import Registry
 from diffuse_core.rows import Source
 
@@ -21,13 +27,13 @@ NOISE = 0.04
 PHI_LABEL = "phi (deg)"
 
 
-def _component(scene, name: str, more: str = ""):
+def _component(run: RunInputs, name: str, more: str = ""):
     """A scaling component made from its PHIL."""
     registry = Registry.discover({})
     scope = config.master_scope(registry, (), ("scaling",))
     text = f"scaling {{ components = {name}\n{name} {{ {more} }} }}"
     params = config.extract(scope, text)
-    (model,) = config.build_models(registry, params, scene.run, "scaling")
+    (model,) = config.build_models(registry, params, run, "scaling")
     return model
 
 
@@ -86,7 +92,7 @@ def smooth_scale(scene):
     phi = np.random.default_rng(1).uniform(*PHI, 400)
     seen = _noisy(truth(phi))
     value = _fitted(
-        _component(scene, "smooth_scale"),
+        _component(scene.run, "smooth_scale"),
         _domain(scene),
         {"phi": phi},
         seen,
@@ -105,7 +111,7 @@ def per_image(scene):
     number = np.arange(STILLS)
     truth = np.random.default_rng(2).lognormal(0.0, 0.3, STILLS)
     seen = _noisy(truth)
-    model, domain = _component(scene, "per_image"), _domain(scene, STILLS)
+    model, domain = _component(scene.run, "per_image"), _domain(scene, STILLS)
     points = {"source": number, "block": number}
     value = _fitted(model, domain, points, seen, 0.3)
     drawn = figure()
@@ -120,7 +126,7 @@ def _against_s(scene, name, truth, angles, smoothness, title, y_label, centre=Fa
     """Curves against |s| at three angles: fitted, and truth in dashes."""
     rng = np.random.default_rng(3)
     phi, s = rng.uniform(*PHI, 3000), rng.uniform(*S, 3000)
-    model, domain = _component(scene, name), _domain(scene)
+    model, domain = _component(scene.run, name), _domain(scene)
     seen = _noisy(truth(s, phi))
     value = _fitted(model, domain, {"phi": phi, "s": s}, seen, smoothness)
     drawn = figure()
@@ -167,7 +173,7 @@ def _on_detector(scene, name, more, truth, smoothness, title, phi=0.0):
         "y": rng.uniform(0, panels[0].shape[0], n),
         "phi": rng.uniform(*PHI, n),
     }
-    model, domain = _component(scene, name, more), _domain(scene)
+    model, domain = _component(scene.run, name, more), _domain(scene)
     value = _fitted(model, domain, points, _noisy(truth(**points)), smoothness)
     y, x = np.indices(panels[0].shape) + 0.5
     shape = panels[0].shape
@@ -213,6 +219,61 @@ def detector_parts(scene):
     return _on_detector(scene, "detector", "modules = 2 3", truth, 0.03, title)
 
 
+def spherical_absorption(scene):
+    """A plate that absorbs most along its normal, on the ways in and out."""
+    experiment = scene.run.experiments[0]
+    frames, mount = [frame_of(experiment)], mount_of(experiment)
+    normal = np.array([0.2, 0.6, 0.77])
+
+    def truth(panel, x, y, phi):
+        out = rays(frames, np.zeros(len(x), int), panel, x, y)
+        into = np.broadcast_to(-np.array(experiment.beam.get_unit_s0()), out.shape)
+        ways = (turned_back(mount, phi, way) @ normal for way in (into, out))
+        return np.exp(sum(0.35 * (1 / 3 - way**2) for way in ways))
+
+    title = "spherical_absorption at phi = 20°: a plate"
+    return _on_detector(scene, "spherical_absorption", "", truth, 0.3, title, 20.0)
+
+
+def dials_scale(scene):
+    """A physical model, by this program and by DIALS' own classes."""
+    parameters = {
+        "scale": [1.0, 1.2, 0.9, 1.1, 0.8, 0.9, 1.0, 0.95],
+        "decay": [0.0, -0.2, -0.5, -1.1, -1.3, -1.8],
+    }
+    settings = {"corrections": list(parameters), "s_norm_fac": 0.0999}
+    settings.update(d_norm_fac=0.0666)
+    made = {
+        name: {"parameters": flex.double(values), "parameter_esds": None}
+        for name, values in parameters.items()
+    }
+    model = PhysicalScalingModel(made, settings)
+    scaled = copy.deepcopy(scene.run.experiments[:1])
+    scaled[0].scaling_model = model
+    run = RunInputs(scaled, None, (0,))
+    bound = _component(run, "dials_scale").bind(_domain(scene))
+    z = np.linspace(0.0, 60.0, 121)
+    drawn = figure()
+    axes = drawn.subplots()
+    for s, colour in zip((0.1, 0.5, 0.8), CURVES, strict=False):
+        table = flex.reflection_table()
+        zero = flex.double(len(z), 0.0)
+        table["xyzobs.px.value"] = flex.vec3_double(zero, zero, flex.double(z))
+        table["d"] = flex.double(len(z), 1 / s)
+        model.configure_components(table, scaled[0], model_phil_scope.extract())
+        theirs = np.ones(len(z))
+        for part in model.components.values():
+            part.update_reflection_data()
+            theirs *= part.calculate_scales().as_numpy_array()
+        columns = np.zeros((len(z), 6))
+        columns[:, 1], columns[:, 5] = 1.5 * z, s
+        value = bound.basis(columns) @ bound.initial
+        axes.plot(1.5 * z, value, color=colour, lw=2, label=f"|s| = {s} 1/Å")
+        axes.plot(1.5 * z[::5], theirs[::5] / bound.level, "o", color=colour, ms=4)
+    title = "dials_scale: a physical model (dots: DIALS' classes)"
+    return _finish(axes, title, PHI_LABEL, "B")
+
+
 def _finish(axes, title, x_label, y_label):
     axes.set_title(title)
     axes.set_xlabel(x_label)
@@ -225,10 +286,12 @@ def _finish(axes, title, x_label, y_label):
 _ALL = {
     "absorption": absorption,
     "detector": detector_parts,
+    "dials_scale": dials_scale,
     "offset": offset,
     "per_image": per_image,
     "relative_b": relative_b,
     "smooth_scale": smooth_scale,
+    "spherical_absorption": spherical_absorption,
 }
 _INSTALLED = {model.plugin.name for model in Registry.discover({}).models("scaling")}
 PICTURES = {name: draw for name, draw in _ALL.items() if name in _INSTALLED}
