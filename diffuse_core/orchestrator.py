@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from diffuse_core import boundary
+from diffuse_core.compiled import is_compiled
 from diffuse_core.errors import InputError
 from diffuse_core.folder_lock import locked
+from diffuse_core.fused_kernel import accumulate
 from diffuse_core.io.image_files import bytes_per_image
 from diffuse_core.merge_stage import symmetry_of_merging
 from diffuse_core.observations import RUN_FILE
@@ -91,6 +93,8 @@ def _fill_folder(run: Run, parallel, blocks: Sequence[Block], progress) -> dict:
     reused = sum(t["images"] for t in tallies.values() if t)
     if reused:
         logger.info("%d images were integrated by an earlier run", reused)
+    if waiting and not is_compiled(accumulate):
+        logger.info("Compiling, before the first run only (half a minute) ...")
     total = sum(b.stop - b.start for b in waiting)
     done, size = 0, 0.0
     progress(done, total, size)

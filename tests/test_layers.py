@@ -83,6 +83,7 @@ LAYERS = {
     "show": 1,
     "signal_limit": 1,
     "simulate.image_kernels": 1,
+    "simulate.planted": 1,
     "simulate.truth": 1,
     "simulate.truth_kernels": 1,
     "smooth": 1,

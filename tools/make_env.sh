@@ -156,6 +156,8 @@ fi
 logged "${pip[@]}" "${requirements[@]}"
 logged "${pip[@]}" --no-build-isolation -e ".[test]"
 logged "$venv/bin/python" -c "import dxtbx, iotbx.phil, numba, diffuse_core.plugins"
+echo "Compiling the inner loops; this takes about a minute."
+logged "$venv/bin/python" -m diffuse_core.warm_up
 
 rm "$unfinished"
 touch "$stamp"
