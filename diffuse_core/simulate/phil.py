@@ -229,6 +229,38 @@ scale {
     .help = "1 + amplitude sin(2 pi x / period), x from 0 to 1 over the images."
   period = 1.0
     .type = float(value_min=1e-3)
+  path {
+    amplitude = 0
+      .type = float(value_min=0, value_max=0.9)
+      .help = "Everything that comes from the beam is multiplied by 1 + amplitude f,"
+              "f a smooth function of direction and image between -1 and 1."
+    seed = 1
+      .type = int(value_min=0)
+  }
+  offset {
+    amplitude = 0
+      .type = float(value_min=0)
+      .help = "Scattering that is added without lattice and changes from image to"
+              "image, counts/s/sr per unit flux at s = 0."
+    b_factor = 20
+      .type = float(value_min=0)
+      .help = "Fall-off exp(-b s^2/2), A^2."
+    variation = 0.5
+      .type = float(value_min=0, value_max=1)
+      .help = "How much of it changes."
+    seed = 1
+      .type = int(value_min=0)
+  }
+  modules {
+    spread = 0
+      .type = float(value_min=0, value_max=0.3)
+      .help = "Standard deviation of the sensitivities of the parts of each panel."
+    n = 4 4
+      .type = ints(size=2, value_min=1)
+      .help = "Parts of each panel along fast and slow."
+    seed = 1
+      .type = int(value_min=0)
+  }
 }
 noise {
   poisson = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import json
 import os
 from collections import deque
@@ -147,6 +148,7 @@ def truth_document(simulation: Simulation) -> dict[str, Any]:
         "simulation": {
             "phil": text,
             "scales": simulation.scales.tolist(),
+            "planted": dataclasses.asdict(simulation.planted),
             "exposure": params.scan.exposure,
             "hot_pixels": [f.hot.tolist() for f in simulation.faults],
             "dead_pixels": [f.dead.tolist() for f in simulation.faults],

@@ -25,6 +25,7 @@ from diffuse_core.simulate.models import (
 )
 from diffuse_core.simulate.noise import Faults, count, make_faults
 from diffuse_core.simulate.orientation import Orientation
+from diffuse_core.simulate.planted import Planted, make_planted
 from diffuse_core.simulate.responses import PanelView, make_views
 from diffuse_core.simulate.truth import Truth
 
@@ -34,6 +35,7 @@ class Simulation:
 
     Attributes:
         scales: Scale of the crystal (n_images,) in every image.
+        planted: Scales of paths and modules, and what is added.
         spots: One table for the scan, or one for each still.
     """
 
@@ -48,6 +50,18 @@ class Simulation:
         self.scales = image_scales(params, self.n_images)
         beam, detector = self.instrument.beam, self.instrument.detector
         self.views: list[PanelView] = make_views(params, beam, detector)
+        self.planted: Planted = make_planted(
+            params.scale,
+            beam.get_s0(),
+            [view.s[0, ::8, ::8].reshape(-1, 3) + beam.get_s0() for view in self.views],
+            [panel.get_image_size() for panel in detector],
+        )
+        self.modules = [
+            self.planted.module_factor(view.index, *_pixel_centres(view))
+            if params.scale.modules.spread > 0
+            else 1.0
+            for view in self.views
+        ]
         self.air = [_air_intensity(params, view) for view in self.views]
         self.faults: list[Faults] = make_faults(
             params, detector, self.instrument.layout
@@ -75,7 +89,7 @@ class Simulation:
     def expected_counts(self, image: int) -> list[np.ndarray]:
         """Expected counts (n_slow, n_fast) of every panel in one image, gaps included.
 
-        t (flux response (scale (I + Bragg) + air) + detector background)
+        t (flux response path (scale (I + Bragg) + air + offset) + detector background)
         """
         params = self.params
         orientation = self.orientations[image if self.is_still else 0]
@@ -84,7 +98,7 @@ class Simulation:
         z = first + (np.arange(n_angles) + 0.5) / n_angles
         to_hkl = np.linalg.inv(orientation.matrices(z))
         out = []
-        for view, air in zip(self.views, self.air, strict=True):
+        for view, air, modules in zip(self.views, self.air, self.modules, strict=True):
             intensity = np.empty(view.response.shape)
             image_kernels.diffuse_image(
                 view.s, to_hkl, *self.truth.kernel_arguments, intensity
@@ -92,10 +106,22 @@ class Simulation:
             self._add_spots(image, view, intensity)
             intensity *= self.scales[image]
             intensity += air
-            rate = params.beam.flux * view.response * intensity
+            rate = params.beam.flux * view.response * modules
+            rate *= self._planted(image, view, intensity)
             rate += params.background.counts_per_pixel
             out.append(params.scan.exposure * rate)
         return out
+
+    def _planted(self, image: int, view: PanelView, intensity: np.ndarray):
+        """The intensity with what is added, times the factor of its path."""
+        progress = (image + 0.5) / self.n_images
+        scale = self.params.scale
+        if scale.path.amplitude == 0 and scale.offset.amplitude == 0:
+            return intensity
+        s = view.s.mean(axis=0)
+        rays = s + np.array(self.instrument.beam.get_s0())
+        added = self.planted.offset_intensity(np.linalg.norm(s, axis=-1), progress)
+        return (intensity + added) * self.planted.path_factor(rays, progress)
 
     def _add_spots(self, image: int, view: PanelView, intensity: np.ndarray) -> None:
         spots = self.spots[image if self.is_still else 0]
@@ -153,6 +179,12 @@ def image_scales(params: Any, n_images: int) -> np.ndarray:
         return np.array(params.scale.values, dtype=float)
     x = (np.arange(n_images) + 0.5) / n_images
     return 1.0 + params.scale.amplitude * np.sin(2 * np.pi * x / params.scale.period)
+
+
+def _pixel_centres(view: PanelView) -> tuple[np.ndarray, np.ndarray]:
+    """x and y (n_slow, n_fast) of a panel, pixels."""
+    y, x = np.indices(view.response.shape) + 0.5
+    return x, y
 
 
 def _air_intensity(params: Any, view: PanelView) -> np.ndarray | float:
