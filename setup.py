@@ -92,7 +92,7 @@ setup(
             "dask-jobqueue>=0.9",
             "nexusformat",
             "pytest>=7",
-            "pytest-xdist",
+            "pytest-xdist>=3.2",
             "ruff==0.17.6",
             "setuptools>=64",
             "wheel",

@@ -99,7 +99,7 @@ def test_memory_of_an_image_serves_the_next():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("images", "divisions"), [(3, 1), (3, 5000)])
+@pytest.mark.parametrize(("images", "divisions"), [(2, 1), (2, 5000)])
 def test_peak_is_below_what_is_said(images, divisions):
     """2.8 million pixels; with 5000 divisions each of them is a row in every image."""
     done = subprocess.run(
