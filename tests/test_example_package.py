@@ -79,7 +79,7 @@ def test_models_are_listed_while_installed(installed, run_command, tmp_path):
         "dials.diffuse_plugins", cwd=tmp_path, env={"PYTHONPATH": str(installed)}
     ).stdout
     without = run_command("dials.diffuse_plugins", cwd=tmp_path).stdout
-    for name in ("diamond_window", "cell_opening"):
+    for name in ("diamond_window", "cell_opening", "turning_window"):
         (line,) = (row for row in with_it.splitlines() if name in row)
         assert line.endswith("dials-diffuse-example 0.1.0")
         assert name not in without

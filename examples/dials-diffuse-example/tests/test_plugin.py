@@ -18,6 +18,7 @@ def test_other_parameters_work_too():
         phil={
             "diamond_window": "thickness = 1.5\nnormal = 0.1 0 1",
             "cell_opening": "half_angle = 25\naxis = 0 0.1 -1",
+            "turning_window": "normal = 0.2 0 -1",
         },
     )
 
@@ -25,6 +26,10 @@ def test_other_parameters_work_too():
 def test_the_entry_point_is_installed():
     registry = Registry.discover({})
     assert registry.failures == []
-    for kind, name in (("correction", "diamond_window"), ("mask", "cell_opening")):
+    for kind, name in (
+        ("correction", "diamond_window"),
+        ("mask", "cell_opening"),
+        ("scaling", "turning_window"),
+    ):
         source = registry.get(kind, name).source
         assert source.distribution == "dials-diffuse-example"

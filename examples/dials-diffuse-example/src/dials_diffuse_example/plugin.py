@@ -24,6 +24,16 @@ axis = Auto
           "Auto: along the beam."
 """
 
+TURNING = """
+normal = Auto
+  .type = floats(size=3)
+  .help = "Normal of the window in the laboratory frame at angle 0. Auto: along the"
+          "beam."
+smoothness = 1.0
+  .type = float(value_min=1e-6, allow_none=False)
+  .help = "Expected size of the optical depth."
+"""
+
 
 @hookimpl
 def diffuse_correction_models():
@@ -42,4 +52,14 @@ def diffuse_mask_models():
         factory="dials_diffuse_example.opening:CellOpening",
         summary="The cone that the body of a diamond-anvil cell leaves open.",
         phil=OPENING,
+    )
+
+
+@hookimpl
+def diffuse_scaling_components():
+    yield ModelPlugin(
+        name="turning_window",
+        factory="dials_diffuse_example.turning:TurningWindow",
+        summary="G: a window that turns with the crystal, its depth fitted.",
+        phil=TURNING,
     )
