@@ -21,6 +21,20 @@ SIZE = 1000
 PIXEL = 0.2
 """Detector: SIZE x SIZE pixels of PIXEL mm, the beam in the middle."""
 
+FRAME = {
+    "s0": [0.0, 0.0, -1.0 / WAVELENGTH],
+    "panels": [
+        {
+            "origin": [-SIZE * PIXEL / 2, -SIZE * PIXEL / 2, -DISTANCE],
+            "fast": [1.0, 0.0, 0.0],
+            "slow": [0.0, 1.0, 0.0],
+            "pixel": [PIXEL, PIXEL],
+            "size": [SIZE, SIZE],
+        }
+    ],
+}
+"""The same detector as the component `absorption` describes it."""
+
 
 @dataclass(frozen=True, eq=False)
 class MadeUp:
@@ -29,12 +43,14 @@ class MadeUp:
     Attributes:
         rows: The observations.
         sources: Their experiments.
+        index: (n, 3) int64 indices that were measured.
         intensity: (n,) true I of each row's voxel.
         crystal, path, offset: (n,) true B, G and C.
     """
 
     rows: Rows
     sources: tuple[Source, ...]
+    index: np.ndarray
     intensity: np.ndarray
     crystal: np.ndarray
     path: np.ndarray
@@ -67,6 +83,7 @@ def make_rows(
     background: float = 0.0,
     swap: Callable[[int], bool] = lambda source: False,
     fraction: float = 1.0,
+    part: tuple[int, int] = (0, 1),
 ) -> MadeUp:
     """Poisson counts of E[n] = e G (B I + C) + b.
 
@@ -83,17 +100,22 @@ def make_rows(
         background: b in units of the mean of e I.
         swap: Whether the crystal of a source was indexed with h and k exchanged.
         fraction: Part of the rows to keep, at random.
+        part: (i, n): only voxels whose |h| leaves i when divided by n. The parts of a
+            large set have the same orientation.
     """
     rng = np.random.default_rng(seed)
+    turns = [np.linalg.qr(rng.normal(size=(3, 3))) for _ in range(len(scans) + stills)]
+    if part[1] > 1:
+        rng = np.random.default_rng([seed, part[0]])
     a_star = 1.0 / np.asarray(cell)
     limit = np.floor(1.0 / (d_min * a_star)).astype(int)
-    h = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in limit), indexing="ij"), -1)
-    h = h.reshape(-1, 3)
+    along = [np.arange(-n, n + 1) for n in limit]
+    along[0] = along[0][np.abs(along[0]) % part[1] == part[0]]
+    h = np.stack(np.meshgrid(*along, indexing="ij"), -1).reshape(-1, 3)
     norm = np.linalg.norm(h * a_star, axis=1)
     h = h[(norm > 0.05) & (norm < 1.0 / d_min)]
     sources, parts = [], []
-    for number in range(len(scans) + stills):
-        q, r = np.linalg.qr(rng.normal(size=(3, 3)))
+    for number, (q, r) in enumerate(turns):
         s = (h * a_star) @ (q * np.sign(np.diag(r))).T
         still = number >= len(scans)
         low, high = (0.0, 0.0) if still else scans[number]
@@ -127,6 +149,7 @@ def make_rows(
         "background_variance": np.zeros(n),
     }
     truth = {
+        "index": index,
         "intensity": intensity_of(representative, s),
         "crystal": _by_source(sources, source, crystal, phi),
         "path": _by_source(sources, source, path, x, y, phi),
