@@ -17,11 +17,12 @@ import math
 import numpy as np
 from numba import njit
 
-from diffuse_core.grid import BITS, OFFSET
-from diffuse_core.near_regions import NOWHERE, leave_out, scratch
-from diffuse_core.region_kernels import reach_within
+from diffuse_core.fused_tile import apply_mask, pick, read_raw, tile_memory
+from diffuse_core.local_keys import NOWHERE, exact_key, local_keys, whole_key
+from diffuse_core.near_regions import BLOCK, leave_out, scratch
+from diffuse_core.region_kernels import in_region, reach_within
 
-TILE = (16, 640)
+TILE = (32, 320)
 """Pixels of a tile, slow and fast: what it needs stays in the second-level cache, and
 its rows are long enough for the processor to read ahead."""
 SPREAD = np.uint64(0x9E3779B97F4A7C15)
@@ -34,109 +35,53 @@ def most_rows(n_images: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _pick(keep, s, response, background, tile, where, s_kept, before):
-    """Number of kept pixels of a tile, and what the images have in common of them.
-
-    Args:
-        where: (n,) uint32, written: place of the pixels in the raw values.
-        s_kept: (3, n) float32, written: s.
-        before: (n + 1, 5) float64, written: sums over the kept pixels before each, of
-            response, background, x, y and |s|.
-
-    Returns:
-        Number of pixels, largest |s| (1/A).
-    """
-    y0, y1, x0, x1 = tile
-    n = 0
-    longest = sum_response = sum_rate = sum_x = sum_y = sum_s = 0.0
-    for y in range(y0, y1):
-        for x in range(x0, x1):
-            if not keep[y, x]:
-                continue
-            px, py, pz = s[y, x, 0], s[y, x, 1], s[y, x, 2]
-            length = math.sqrt(px * px + py * py + pz * pz)
-            where[n] = y * keep.shape[1] + x
-            s_kept[0, n], s_kept[1, n], s_kept[2, n] = px, py, pz
-            longest = max(longest, length)
-            sum_response += response[y, x]
-            if background.size:
-                sum_rate += background[y, x]
-            sum_x += x + 0.5
-            sum_y += y + 0.5
-            sum_s += length
-            n += 1
-            before[n, 0] = sum_response
-            before[n, 1] = sum_rate
-            before[n, 2] = sum_x
-            before[n, 3] = sum_y
-            before[n, 4] = sum_s
-    return n, longest
+def _settled(p, exact):
+    """Key of an unsure pixel by the rules in double precision; -1: left out."""
+    i, a, regions, s, where = exact
+    affine, b, inverse_b, axis, size, rot, trans, n_op, den, offsets, n_off = regions
+    at = where[p]
+    x, y, z = s[at, 0], s[at, 1], s[at, 2]
+    for r in range(affine.shape[1]):
+        if in_region(
+            x,
+            y,
+            z,
+            i,
+            r,
+            affine,
+            b,
+            inverse_b,
+            axis,
+            size,
+            rot,
+            trans,
+            n_op,
+            den,
+            offsets,
+            n_off,
+        ):
+            return np.int64(-1)
+    return exact_key(a, x, y, z)
 
 
 @njit(cache=True, nogil=True)
-def _voxels(a, sx, sy, sz, keys):
-    """Writes the keys (`grid.keys_of`) of the voxels of pixels, for one image."""
-    a00, a01, a02, a03 = a[0, 0], a[0, 1], a[0, 2], a[0, 3]
-    a10, a11, a12, a13 = a[1, 0], a[1, 1], a[1, 2], a[1, 3]
-    a20, a21, a22, a23 = a[2, 0], a[2, 1], a[2, 2], a[2, 3]
-    for p in range(len(keys)):
-        x, y, z = sx[p], sy[p], sz[p]
-        i = np.int64(math.floor(a00 * x + a01 * y + a02 * z + a03 + 0.5))
-        j = np.int64(math.floor(a10 * x + a11 * y + a12 * z + a13 + 0.5))
-        k = np.int64(math.floor(a20 * x + a21 * y + a22 * z + a23 + 0.5))
-        keys[p] = ((i + OFFSET) << (2 * BITS)) + ((j + OFFSET) << BITS) + (k + OFFSET)
-
-
-@njit(cache=True, nogil=True)
-def _read(image, limits, where, raw, keys):
-    """Writes the raw values of the kept pixels; no voxel for those not to be used."""
-    low, high = limits
-    none = raw[0] * 0
-    for p in range(len(keys)):
-        raw[p] = image[where[p]]
-    for p in range(len(keys)):
-        good = (raw[p] >= low) & (raw[p] <= high)
-        keys[p] = keys[p] if good else NOWHERE
-        raw[p] = raw[p] if good else none
-
-
-@njit(cache=True, nogil=True)
-def _apply(mask, where, keys):
-    """No voxel for the pixels that the mask of an image leaves out."""
-    for p in range(len(keys)):
-        keys[p] = keys[p] if mask[where[p]] else NOWHERE
-
-
-@njit(cache=True, nogil=True)
-def _runs(keys, raw, ends, counts):
-    """Number of runs of equal keys; where they end, and the raw values until then."""
-    total = raw[0] * 0
-    n = 0
-    ends[0] = 0
-    for p in range(len(keys) - 1):
-        total += raw[p]
-        ends[n + 1] = p + 1
-        counts[n + 1] = total
-        n += keys[p] != keys[p + 1]
-    ends[n + 1] = len(keys)
-    counts[n + 1] = total + raw[len(keys) - 1]
-    return n + 1
-
-
-@njit(cache=True, nogil=True)
-def _stays(keys, where, time, variance, stay_key, stay_time, before):
+def _stays(keys, begin, exact, time, variance, stay_key, stay_time, before):
     """Writes sums, before each pixel, of what an image adds to the shared variance.
 
     T^2 of a pixel that stays in its voxel grows by dt (2 T + dt): see `stays`.
     """
+    where = exact[4]
     total = 0.0
     for p in range(len(keys)):
         before[p] = total
         if keys[p] == NOWHERE:
             continue
+        key = whole_key(begin, keys[p]) if keys[p] >= 0 else _settled(p, exact)
+        if key < 0:
+            continue
         at = where[p]
-        if stay_key[at] != keys[p]:
-            stay_key[at] = keys[p]
+        if stay_key[at] != key:
+            stay_key[at] = key
             stay_time[at] = 0.0
         total += variance[at] * time * (2.0 * stay_time[at] + time)
         stay_time[at] += time
@@ -144,54 +89,121 @@ def _stays(keys, where, time, variance, stay_key, stay_time, before):
 
 
 @njit(cache=True, nogil=True)
-def _add(
-    keys, n_runs, ends, counts, before, variances, factors, table, n_found, found, sums
-):
-    """Adds the runs of one image to the rows of their voxels; the number of rows.
+def _runs(keys, raw, changes, ends, counts):
+    """Number of runs of equal keys; where they end, and the raw values until then."""
+    last = len(keys) - 1
+    for p in range(last):
+        changes[p] = keys[p] != keys[p + 1]
+    total = raw[0] * 0
+    n = np.uint64(0)
+    one = np.uint64(1)
+    ends[0] = 0
+    for p in range(last):
+        total += raw[p]
+        ends[n + one] = p + 1
+        counts[n + one] = total
+        n += np.uint64(changes[p])
+    ends[n + one] = last + 1
+    counts[n + one] = total + raw[last]
+    return np.int64(n) + 1
+
+
+@njit(cache=True, nogil=True)
+def _rows_of(keys, begin, n_runs, ends, exact, table, n_found, found, runs):
+    """Numbers of rows so far, and of the runs that count.
 
     Args:
-        n_runs, ends, counts: Of `_runs`.
-        before: Of `_pick`.
-        variances: Of `_stays`.
-        factors: Scale (s), time (s) and phi (deg) of the image, pedestal, gain.
-        table: (2^k,) int32 and (n,) int32: the row of a slot, the slot of a row. A slot
-            is empty unless its row knows of it, so nothing is ever cleared.
+        begin: Of `local_keys`.
+        n_runs, ends: Of `_runs`.
+        exact: Arguments of `_settled`.
+        table: (2^k,) uint32 and (n,) uint32: the row of a slot, the slot of a row. A
+            slot is empty unless its row knows of it, so nothing is ever cleared.
         n_found: Number of rows so far.
-        found: (n,) int64: keys of the rows.
-        sums: (n, 9) float64: the rows.
+        found: (n,) int64, written: keys of the rows.
+        runs: (n, 2) uint32, written: row and number of each run that counts.
     """
-    scale, time, phi, pedestal, gain = factors
     rows, slots = table
     shift = np.uint64(64 - int(math.log2(len(rows)) + 0.5))
+    wrap = np.uint64(len(rows) - 1)
+    after = np.uint32(n_found)
+    n = 0
     for e in range(n_runs):
-        first, last = ends[e], ends[e + 1]
-        key = keys[first]
-        if key == NOWHERE:
+        first = ends[e]
+        local = keys[first]
+        if local == NOWHERE:
             continue
-        slot = np.int64((np.uint64(key) * SPREAD) >> shift)
+        key = whole_key(begin, local) if local >= 0 else _settled(first, exact)
+        if key < 0:
+            continue
+        slot = (np.uint64(key) * SPREAD) >> shift
         while True:
             row = rows[slot]
-            if row >= n_found or slots[row] != slot:
-                row = n_found
-                n_found += 1
+            if row >= after or slots[row] != slot:
+                row = after
+                after += np.uint32(1)
                 rows[slot], slots[row] = row, slot
                 found[row] = key
-                sums[row] = 0.0
                 break
             if found[row] == key:
                 break
-            slot = (slot + 1) & (len(rows) - 1)
-        pixels = last - first
-        sums[row, 0] += (counts[e + 1] - counts[e] - pixels * pedestal) / gain
-        sums[row, 1] += pixels
-        sums[row, 2] += scale * (before[last, 0] - before[first, 0])
-        sums[row, 3] += time * (before[last, 1] - before[first, 1])
-        sums[row, 4] += variances[last] - variances[first]
-        sums[row, 5] += pixels * phi
-        sums[row, 6] += before[last, 2] - before[first, 2]
-        sums[row, 7] += before[last, 3] - before[first, 3]
-        sums[row, 8] += before[last, 4] - before[first, 4]
-    return n_found
+            slot = (slot + np.uint64(1)) & wrap
+        runs[n, 0], runs[n, 1] = row, e
+        n += 1
+    return np.int64(after), n
+
+
+@njit(cache=True, nogil=True)
+def _add(runs, n_runs, ends, counts, before, scale, phi, sums):
+    """Adds the runs of an image to the rows of their voxels.
+
+    Args:
+        runs, n_runs: Of `_rows_of`.
+        ends, counts: Of `_runs`.
+        before: Of `pick`.
+        scale, phi: Of the image (s, deg).
+        sums: (n, 8) float64: response times scale, x, y, |s|, raw values, pixels, phi;
+            in this order, as the processor adds four neighbours at once.
+    """
+    for k in range(n_runs):
+        row, e = np.uint64(runs[k, 0]), np.uint64(runs[k, 1])
+        f = e + np.uint64(1)
+        first, last = np.uint64(ends[e]), np.uint64(ends[f])
+        pixels = np.float64(last - first)
+        response = before[last, 0] - before[first, 0]
+        x = before[last, 1] - before[first, 1]
+        y = before[last, 2] - before[first, 2]
+        length = before[last, 3] - before[first, 3]
+        sums[row, 0] += scale * response
+        sums[row, 1] += x
+        sums[row, 2] += y
+        sums[row, 3] += length
+        sums[row, 4] += np.float64(counts[f] - counts[e])
+        sums[row, 5] += pixels
+        sums[row, 6] += pixels * phi
+
+
+@njit(cache=True, nogil=True)
+def _add_background(runs, n_runs, ends, rates, variances, time, sums):
+    """Adds background and shared variance of an image to (n, 2) float64 of the rows."""
+    for k in range(n_runs):
+        row, e = runs[k, 0], runs[k, 1]
+        first, last = ends[e], ends[e + 1]
+        sums[row, 0] += time * (rates[last] - rates[first])
+        sums[row, 1] += variances[last] - variances[first]
+
+
+@njit(cache=True, nogil=True)
+def _write_rows(n, sums, extra, readout, out):
+    """Writes the `kernels.COLUMNS` of n rows."""
+    pedestal, gain = readout
+    for row in range(n):
+        response, x, y, length = sums[row, 0], sums[row, 1], sums[row, 2], sums[row, 3]
+        raw, pixels, phi = sums[row, 4], sums[row, 5], sums[row, 6]
+        out[row, 0] = (raw - pixels * pedestal) / gain
+        out[row, 1] = pixels
+        out[row, 2] = response
+        out[row, 3], out[row, 4] = extra[row, 0], extra[row, 1]
+        out[row, 5], out[row, 6], out[row, 7], out[row, 8] = phi, x, y, length
 
 
 @njit(cache=True, nogil=True)
@@ -222,7 +234,7 @@ def accumulate(
             `chunk.IMAGES`, of which `n_images` count.
         masks: True = keep, of each image, or (0,); as many.
         n_images: How many of them count.
-        limits: Lowest and highest raw value that may be used.
+        limits: Lowest and highest raw value that may be used, of their type.
         keep: (n_slow, n_fast) bool: what may be used in every image.
         s: (n_slow, n_fast, 3) float32, 1/A.
         response: (n_slow, n_fast) float32.
@@ -245,69 +257,78 @@ def accumulate(
     across = (n_fast + TILE[1] - 1) // TILE[1]
     n_tiles = across * ((n_slow + TILE[0] - 1) // TILE[0])
     most = TILE[0] * TILE[1]
-    where = np.empty(most, np.uint32)
-    s_kept = np.empty((3, most), np.float32)
-    before = np.zeros((most + 1, 5))
+    memory = tile_memory(most)
+    where, use, local, _, stretches = memory
+    before, rates = np.zeros((most + 1, 4)), np.zeros(most + 1)
     variances = np.zeros(most + 1)
-    all_keys = np.empty(most, np.int64)
+    all_keys = np.empty(most + BLOCK, np.int32)
     near = scratch(most)
     raw = np.empty(most, images[0].dtype)
-    ends = np.empty(most + 1, np.int64)
+    changes = np.empty(most, np.bool_)
+    ends = np.empty(most + 1, np.uint32)
     counts = np.zeros(most + 1, raw.dtype).cumsum()
+    runs = np.empty((most, 2), np.uint32)
     size = 2 ** int(math.ceil(math.log2(2 * most * n_images)))
-    table = np.zeros(size, np.int32), np.empty(most * n_images, np.int32)
+    table = np.zeros(size, np.uint32), np.empty(most * n_images, np.uint32)
+    tile_sums = np.empty((most * n_images, 8))
+    extra = np.empty((most * n_images, 2))
+    flat_s, flat_variance = s.reshape(-1, 3), variance.reshape(-1)
     n_rows = 0
     for tile in range(start, n_tiles):
         if n_rows + most * n_images > len(found):
             return tile, n_rows
         y0, x0 = (tile // across) * TILE[0], (tile % across) * TILE[1]
         y1, x1 = min(y0 + TILE[0], n_slow), min(x0 + TILE[1], n_fast)
-        n, longest = _pick(
-            keep, s, response, background, (y0, y1, x0, x1), where, s_kept, before
+        n, n_stretches, longest, middle, radius = pick(
+            keep,
+            flat_s,
+            response.reshape(-1),
+            background.reshape(-1),
+            (y0, y1, x0, x1),
+            memory,
+            near[0],
+            before,
+            rates,
         )
         if n == 0:
             continue
         reach = reach_within(longest, regions)
         keys = all_keys[:n]
-        sx, sy, sz = s_kept[0, :n], s_kept[1, :n], s_kept[2, :n]
+        sx, sy, sz = local[0], local[1], local[2]
         n_found = 0
         for i in range(n_images):
-            _voxels(affine[i], sx, sy, sz, keys)
-            _read(images[i], limits, where, raw, keys)
+            a = affine[i]
+            begin = local_keys(a, middle, radius, sx[:n], sy[:n], sz[:n], keys)
+            read_raw(images[i], limits, stretches, n_stretches, use, raw, keys)
             if masks[i].size:
-                _apply(masks[i], where, keys)
+                apply_mask(masks[i], stretches, n_stretches, keys)
             for r in range(reach.shape[1]):
-                leave_out(i, r, regions, reach, longest, sx, sy, sz, near, keys)
+                leave_out(
+                    i, r, regions, reach, middle, radius, sx, sy, sz, n, near, all_keys
+                )
+            exact = i, a, regions, flat_s, where
+            scale, time, phi = per_image[i, 0], per_image[i, 1], per_image[i, 2]
             if stay_key.size:
                 _stays(
                     keys,
-                    where,
-                    per_image[i, 1],
-                    variance.reshape(-1),
+                    begin,
+                    exact,
+                    time,
+                    flat_variance,
                     stay_key,
                     stay_time,
                     variances,
                 )
-            n_runs = _runs(keys, raw, ends, counts)
-            factors = (
-                per_image[i, 0],
-                per_image[i, 1],
-                per_image[i, 2],
-                readout[0],
-                readout[1],
+            n_runs = _runs(keys, raw, changes, ends, counts)
+            known = n_found
+            n_found, n_runs = _rows_of(
+                keys, begin, n_runs, ends, exact, table, known, found[n_rows:], runs
             )
-            n_found = _add(
-                keys,
-                n_runs,
-                ends,
-                counts,
-                before,
-                variances,
-                factors,
-                table,
-                n_found,
-                found[n_rows:],
-                sums[n_rows:],
-            )
+            tile_sums[known:n_found] = 0.0
+            extra[known:n_found] = 0.0
+            _add(runs, n_runs, ends, counts, before, scale, phi, tile_sums)
+            if background.size:
+                _add_background(runs, n_runs, ends, rates, variances, time, extra)
+        _write_rows(n_found, tile_sums, extra, readout, sums[n_rows:])
         n_rows += n_found
     return -1, n_rows
