@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from diffuse_core.memory import ROWS
+from diffuse_core.memory import ROWS, give_back_freed_memory
 from diffuse_core.observations import columns_of, combine_rows
 from diffuse_core.row_order import combined
 
@@ -96,6 +96,7 @@ class BlockRows:
             return
         if self._n_waiting:
             self._runs.append(_Run(combined(*self._take()), self._folder))
+        give_back_freed_memory()
         edges = self._edges()
         start = [0] * len(self._runs)
         for edge in (*edges, None):
@@ -111,6 +112,8 @@ class BlockRows:
                     np.ascontiguousarray(rows["sums"]),
                 )
             )
+        del rows
+        give_back_freed_memory()
 
     def _take(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The rows in memory, which are forgotten."""

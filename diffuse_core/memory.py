@@ -15,8 +15,8 @@ AHEAD_BYTES = 160_000_000
 ROWS = 1_000_000
 """Rows of a block that are held in memory; what is beyond goes to temporary files."""
 
-PROGRAM = 350_000_000
-"""Python, DIALS, compiled code."""
+PROGRAM = 400_000_000
+"""Python, DIALS, compiled code, and gaps between pieces of memory in use."""
 OF_PIXEL = 36
 """Bytes of a pixel for its geometry, masks and response."""
 OF_BACKGROUND = 24
@@ -42,6 +42,16 @@ def reuse_freed_memory() -> None:
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
         mallopt(_M_ARENA_MAX, 1)
+
+
+def give_back_freed_memory() -> None:
+    """Makes glibc give all freed memory back to the system now.
+
+    What `reuse_freed_memory` keeps is in pieces of the sizes of the past: where many
+    rows of varying number come and go, it would grow from block to block.
+    """
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def images_within(limit: int, image_bytes: int, most: int) -> int:

@@ -89,6 +89,39 @@ print(faults())
 """
 
 
+GIVEN_BACK = """
+import numpy as np
+from diffuse_core.block_rows import BlockRows
+from diffuse_core.memory import reuse_freed_memory
+
+def resident():
+    status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    return int(status["VmRSS"].split()[0]) // 1024
+
+def fill(n):
+    rows = BlockRows(limit=400_000)
+    for i in range(4):
+        rows.add(n * i + np.arange(n), 0, np.ones((n, 9)))
+    return sum(len(part["key"]) for part in rows.parts())
+
+reuse_freed_memory()
+fill(10)
+before = resident()
+print(fill(300_000), resident() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_rows_that_went_to_files_leave_no_memory_behind():
+    """1.2 million rows of 82 bytes, of which 40 MB or more are in memory at once."""
+    done = subprocess.run(
+        [sys.executable, "-c", GIVEN_BACK], capture_output=True, text=True, check=True
+    )
+    rows, left = map(int, done.stdout.split())
+    assert rows == 1_200_000
+    assert left < 20
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 def test_memory_of_an_image_serves_the_next():
     """20 arrays of 25 MB: far fewer faults than the 6000 pages of one."""
