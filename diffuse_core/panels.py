@@ -200,10 +200,10 @@ def checked(model, values, shape: tuple[int, int]) -> np.ndarray:
 
 def _positive(model, values, geometry: PanelGeometry, mask: np.ndarray):
     values = checked(model, values, geometry.shape).astype(np.float32)
-    seen = values[mask] if values.ndim else values
-    if not (np.isfinite(seen).all() and (seen > 0).all()):
+    seen = np.where(mask, values, np.float32(1.0)) if values.ndim else values
+    if not (seen.min() > 0 and seen.max() < np.inf):
         raise PluginError(
             f"The correction {type(model).__name__} returned a response that is not "
             f"finite and above 0 on panel {geometry.index}: mask those pixels instead."
         )
-    return values if values.ndim == 0 else np.where(mask, values, np.float32(1.0))
+    return seen

@@ -10,6 +10,8 @@ from diffuse_core.geometry import PanelGeometry
 from diffuse_core.hookspecs import hookimpl
 from diffuse_core.models import CorrectionModel, RunInputs
 
+ROWS = 64
+"""Rows that are worked on together: their arrays stay in the cache."""
 LOWEST = 1e-6
 
 PHIL = """
@@ -52,12 +54,16 @@ class Polarization(CorrectionModel):
         """(n_slow, n_fast) float64."""
         beam = geometry.beam
         f = beam.polarization_fraction if self.fraction is None else self.fraction
-        u = geometry.direction.astype(float)
         k = np.array(beam.s0) * beam.wavelength
         n = np.array(beam.polarization_normal)
-        n = n / np.linalg.norm(n)
-        p = (1 - 2 * f) * (1 - (u @ n) ** 2) + f * (1 + (u @ k) ** 2)
-        return np.maximum(p, LOWEST)
+        axes = np.column_stack([n / np.linalg.norm(n), k])
+        p = np.empty(geometry.shape)
+        for rows in range(0, len(p), ROWS):
+            part = slice(rows, rows + ROWS)
+            u = beam.wavelength * geometry.s[part].astype(float) + k
+            un, uk = np.moveaxis(u @ axes, -1, 0)
+            p[part] = (1 - 2 * f) * (1 - un**2) + f * (1 + uk**2)
+        return np.maximum(p, LOWEST, out=p)
 
 
 @hookimpl
