@@ -81,6 +81,7 @@ setup(
         "plotly",
         "pluggy>=1.2",
         "scipy",
+        "threadpoolctl",
         "tqdm",
         "xraylib",
     ],

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from diffuse_core.blas_threads import one_blas_thread
 from diffuse_core.errors import InputError
 from diffuse_core.models import ScalingComponent
 from diffuse_core.outliers import PROBABILITY, Found, find_outliers
@@ -84,6 +85,11 @@ def fit_scales(
             "No voxel has two observations, so nothing tells scales: merge without "
             "scaling, or integrate on a coarser grid."
         )
+    with one_blas_thread():
+        return _fit_rows(rows, sources, components, options, progress)
+
+
+def _fit_rows(rows, sources, components, options, progress) -> Fit:
     terms = _bound(rows, sources, components)
     sizes, curves, start = _choose(rows, sources, components, terms, options, progress)
     problem = Problem(rows, terms)

@@ -25,6 +25,7 @@ LAYERS = {
     "agreement": 1,
     "ambiguity": 1,
     "ambiguity_stage": 2,
+    "blas_threads": 1,
     "block_rows": 1,
     "chunk": 1,
     "collection": 1,
@@ -61,6 +62,7 @@ LAYERS = {
     "outliers": 1,
     "panels": 1,
     "poisson": 1,
+    "quick_tests": 1,
     "rays": 1,
     "read_ahead": 1,
     "raw_images.routing": 1,
@@ -148,6 +150,7 @@ OWNERS = {
     "pluggy": ("registry", "hookspecs", "config"),
     "h5py": ("observations", "io", "simulate.nexus"),
     "matplotlib": ("report",),
+    "threadpoolctl": ("blas_threads",),
 }
 
 

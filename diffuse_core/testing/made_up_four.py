@@ -40,13 +40,18 @@ def module(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return 4 * j + i
 
 
-def offset(source: int, s: np.ndarray, phi: np.ndarray) -> np.ndarray:
+def added(source: int, s: np.ndarray, phi: np.ndarray) -> np.ndarray:
     """(n,) C, whose mean is near that of the intensities."""
     return 1.07 * np.exp(-2 * s**2) * (1.0 + 0.8 * np.cos(np.radians(3 * phi)))
 
 
+def nothing(source: int, s: np.ndarray, phi: np.ndarray) -> np.ndarray:
+    """(n,) C = 0."""
+    return np.zeros(len(s))
+
+
 def four_parts(
-    counts: float, rows: int, parts: int = 1, seed: int = 1
+    counts: float, rows: int, parts: int = 1, seed: int = 1, offset: bool = True
 ) -> tuple[tuple[float, float, float], Iterator[MadeUp]]:
     """A cell (A), and about so many rows of a scan of 120 degrees in disjoint parts.
 
@@ -55,6 +60,7 @@ def four_parts(
         rows: Of all parts together.
         parts: Their number.
         seed: Of orientation and counts.
+        offset: Whether there is C.
     """
     cell = tuple(_CELL * np.cbrt(rows / _CELL_ROWS))
     made = (
@@ -66,7 +72,7 @@ def four_parts(
             scans=((0.0, DEGREES),),
             crystal=crystal,
             path=path,
-            offset=offset,
+            offset=added if offset else nothing,
             background=0.05,
             part=(part, parts),
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -14,12 +15,14 @@ from diffuse_core.statistics import spherical_average
 
 @dataclass(frozen=True, eq=False)
 class MergedVoxels:
-    """(m,) float64 each: |s|, intensity and sigma of the voxels, and their truth."""
+    """(m,) float64 each: |s|, intensity and sigma of the voxels, their truth, and
+    weights that do not depend on their own counts."""
 
     s: np.ndarray
     intensity: np.ndarray
     sigma: np.ndarray
     true: np.ndarray
+    weight: np.ndarray
 
 
 def merge_rows(
@@ -54,7 +57,20 @@ def merge_rows(
     seen = sums["weight"] > 0
     sums = {name: values[seen] for name, values in sums.items()}
     return MergedVoxels(
-        rows.s[first][seen].astype(float), *weighted_mean(sums), true[first][seen]
+        rows.s[first][seen].astype(float),
+        *weighted_mean(sums),
+        true[first][seen],
+        sums["weight"],
+    )
+
+
+def joined(parts: Sequence[MergedVoxels]) -> MergedVoxels:
+    """Voxels of several parts, one after the other."""
+    return MergedVoxels(
+        *(
+            np.concatenate([getattr(part, field.name) for part in parts])
+            for field in fields(MergedVoxels)
+        )
     )
 
 
