@@ -15,8 +15,8 @@ def order_of(key):
     Least significant digits first; digits in which no two keys differ cost nothing.
     """
     n = len(key)
-    order = np.arange(n)
-    other = np.empty(n, np.int64)
+    order, other = np.arange(n), np.empty(n, np.int64)
+    keys, other_keys = key.copy(), np.empty(n, np.int64)
     differ = np.int64(0)
     for i in range(n):
         differ |= key[i] ^ key[0]
@@ -31,10 +31,12 @@ def order_of(key):
             for digit in range(last + 1):
                 starts[digit + 1] += starts[digit]
             for i in range(n):
-                digit = (key[order[i]] >> shift) & last
-                other[starts[digit]] = order[i]
-                starts[digit] += 1
+                digit = (keys[i] >> shift) & last
+                place = starts[digit]
+                starts[digit] = place + 1
+                other[place], other_keys[place] = order[i], keys[i]
             order, other = other, order
+            keys, other_keys = other_keys, keys
             shift += DIGIT
         else:
             shift += 1
@@ -74,6 +76,9 @@ def combined(
     key: np.ndarray, panel: np.ndarray, sums: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The same as `add_equal`, sorted by key, then panel."""
-    order = order_of(panel.astype(np.int64))
-    order = order[order_of(key[order])]
+    if (panel == panel[:1]).all():
+        order = order_of(key)
+    else:
+        order = order_of(panel.astype(np.int64))
+        order = order[order_of(key[order])]
     return add_equal(order, key, panel, sums)
