@@ -6,7 +6,8 @@ Made-up observations (`diffuse_core.testing.made_up_four`) of one scan. Scales a
 fitted to the first million rows with smoothness chosen by held-out data; all rows are
 merged with them. Prints, in per cent, the mean of the intensities against the truth
 (without an offset, since mates do not tell its isotropic part) for all voxels and for
-the weakest and the strongest third, and with an offset the size of the anisotropic
+the thirds that are weakest and strongest beside their spherical average (mates do not
+tell a factor that depends on |s| alone), and with an offset the size of the anisotropic
 part, each with its standard error.
 """
 
@@ -22,6 +23,7 @@ from diffuse_core.plugins.scaling.detector import DetectorScale
 from diffuse_core.plugins.scaling.offset import Offset
 from diffuse_core.plugins.scaling.smooth_scale import SmoothScale
 from diffuse_core.scaling import fit_scales
+from diffuse_core.statistics import spherical_average
 from diffuse_core.testing.made_up import FRAME, SIZE
 from diffuse_core.testing.made_up_four import four_parts
 from diffuse_core.testing.made_up_merged import (
@@ -90,9 +92,9 @@ def main(arguments: list[str]) -> None:
     for counts in levels:
         rows = int(max(FEWEST, photons / counts))
         voxels = merged(counts, rows, False)
-        low, high = np.quantile(voxels.true, [1 / 3, 2 / 3])
-        everywhere = np.ones(len(voxels.s), bool)
-        thirds = (everywhere, voxels.true < low, voxels.true > high)
+        ratio = voxels.true / spherical_average(voxels.s, voxels.true)(voxels.s)
+        low, high = np.quantile(ratio, [1 / 3, 2 / 3])
+        thirds = (np.ones(len(ratio), bool), ratio < low, ratio > high)
         said = [bias(voxels, use) for use in thirds]
         said.append(slope(merged(counts, rows, True)))
         print(f"{counts:6g} {rows:8d}  " + "  ".join(f"{s:13s}" for s in said))

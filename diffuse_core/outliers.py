@@ -87,21 +87,22 @@ def find_outliers(
         tolerance = test.tolerance(enough)
     high = np.zeros(n, bool)
     active = enough.copy()
+    voxel = rows.voxel
     for _ in range(_ROUNDS):
-        chance, above = test.probabilities(keep, active & keep, tolerance)
-        chance[~(active & keep)] = 1.0
-        least = np.repeat(np.minimum.reduceat(chance, rows.starts[:-1]), length)
-        worst = (chance == least) & (chance < 0.5 * probability)
-        first = np.flatnonzero(worst)
-        if not len(first):
+        asked = active & keep
+        chance, distance, above = test.probabilities(keep, asked, tolerance)
+        worst = np.flatnonzero(asked & (chance < 0.5 * probability))
+        if not len(worst):
             break
-        voxel = np.repeat(np.arange(len(length)), length)[first]
-        first = first[np.unique(voxel, return_index=True)[1]]
+        order = np.lexsort([-distance[worst], chance[worst], voxel[worst]])
+        worst = worst[order]
+        touched_voxels, index = np.unique(voxel[worst], return_index=True)
+        first = worst[index]
         keep[first] = False
         high[first] = above[first]
         left = np.add.reduceat(keep.astype(int), rows.starts[:-1])
         touched = np.zeros(len(length), bool)
-        touched[voxel] = True
+        touched[touched_voxels] = True
         active = np.repeat(touched & (left >= FEWEST), length)
     return Found(
         keep,
@@ -144,24 +145,35 @@ class _Test:
         return intensity, u, z
 
     def tolerance(self, enough: np.ndarray) -> float:
-        """The relative spread of mates beyond chance, where counting is best."""
+        """The relative spread of mates beyond chance, where counting is best.
+
+        Where that is, is told by all rows of a voxel together, which does not prefer
+        those that are low beside the others.
+        """
         intensity, u, z = self.prediction(np.ones(len(self.a), bool))
+        own = self.w * self.a**2
+        rest = np.maximum(self.others(own, enough), 1e-150)
+        together = (rest * intensity + self.w * self.a * self.y) / (rest + own)
         mean = self.a * intensity
-        spread = mean + np.maximum(self.variance, 0.0) + self.a**2 * (intensity * u + z)
-        use = enough & (mean > 20)
+        use = enough & (self.a * together > 20) & (mean > 1)
         if use.sum() < 100:
             return 0.0
-        relative = spread[use] / mean[use] ** 2
-        best = relative <= np.quantile(relative, 0.2)
+        background = np.maximum(self.variance, 0.0)
+        relative, expected = (
+            ((m + background + self.a * m * u + self.a**2 * z)[use] / m[use] ** 2)
+            for m in (mean, self.a * together)
+        )
+        best = expected <= np.quantile(expected, 0.2)
         deviation = np.abs(self.y[use] / mean[use] - 1)[best] / np.sqrt(relative[best])
         excess = (np.median(deviation) / 0.6745) ** 2 - 1.0
         noise = 3.0 / np.sqrt(best.sum())
         return float(np.sqrt(max(excess - noise, 0.0) * np.median(relative[best])))
 
     def probabilities(self, keep, use, tolerance):
-        """(n,) probability of counts as far or farther on their side; (n,) which side.
+        """How improbable counts are, how many sigmas off, on which side: (n,) each.
 
-        1 where `use` (n,) is False, or where counts are near what is expected.
+        The probability of counts as far or farther on their side is 1 where `use` (n,)
+        is False, or where counts are near what is expected; it may underflow to 0.
         """
         n = self.rows.counts
         intensity, u, z = self.prediction(keep)
@@ -170,7 +182,8 @@ class _Test:
         above = n > mean
         extra = (tolerance * self.a * intensity) ** 2 + self.rows.background_variance
         sigma = np.sqrt(mean + self.a**2 * (intensity * u + z) + extra)
-        far = use & (np.abs(n - mean) > _FAR * sigma)
+        distance = np.abs(n - mean) / np.maximum(sigma, 1e-30)
+        far = use & (distance > _FAR)
         for side, one_more in ((above, 1.0), (~above, 0.0)):
             here = np.flatnonzero(far & side)
             more = intensity[here] + one_more * u[here]
@@ -179,7 +192,7 @@ class _Test:
             v = np.maximum(a**2 * (more * u[here] + z[here]) + extra[here], 1e-30)
             tail = _above if one_more else _below
             chance[here] = tail(n[here], m, v)
-        return chance, above
+        return chance, distance, above
 
 
 def _above(n, mean, variance):
