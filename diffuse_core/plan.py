@@ -117,7 +117,10 @@ def make_blocks(
     for number in numbers:
         experiment = experiments[number]
         first, stop = 0, len(experiment.imageset)
-        if image_range is not None and experiment.scan is not None:
+        if image_range is not None and None not in (
+            experiment.scan,
+            experiment.goniometer,
+        ):
             offset = experiment.scan.get_image_range()[0]
             first = max(first, image_range[0] - offset)
             stop = min(stop, image_range[1] - offset + 1)

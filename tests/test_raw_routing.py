@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import h5py
+import numpy as np
 import pytest
 
+import dxtbx
+from dxtbx.model import Experiment
 from iotbx.phil import parse
 
+from diffuse_core import boundary
+from diffuse_core.compat import load_experiments
 from diffuse_core.errors import ConfigError, InputError
-from diffuse_core.raw_images import phil, programs, sources
-from diffuse_core.raw_images.headers import series_of
+from diffuse_core.raw_images import phil, programs, sources, stills
+from diffuse_core.raw_images.headers import exposure_of, series_of, still_scan
 from diffuse_core.raw_images.routing import Series, choose
-from diffuse_core.raw_images.screening import problem_with
-from diffuse_core.raw_images.steps import reason_in
+from diffuse_core.raw_images.screening import problem_with, unreadable
+from diffuse_core.raw_images.steps import Step, Steps, reason_in
 from diffuse_core.simulate import run_simulation
 
 
@@ -131,6 +137,45 @@ def test_nexus_masters(tmp_path, text, mode):
     assert found.images == 3
     assert choose([found]).mode == mode
     assert problem_with(master) is None
+
+
+def test_damaged_image_of_a_nexus_file_is_left_out(tmp_path):
+    """The others keep their pixels, in all that DIALS makes of the file."""
+    run_simulation(NEXUS + "stills.n = 4\n", tmp_path)
+    master = tmp_path / "simulated.nxs"
+    before = dxtbx.load(str(master))
+    good = [np.array(before.get_raw_data(n)) for n in (0, 1, 3)]
+    del before
+    with h5py.File(master, "r+") as file:
+        file["entry/data/data"].id.write_direct_chunk((2, 0, 0), b"garbage" * 30)
+    found = unreadable([str(master)], 1, tmp_path / "images.json")
+    assert found == {(str(master), 2): "damaged image"}
+    assert unreadable([str(master)], 1, tmp_path / "images.json") == found
+    assert problem_with(str(master)) is None
+    steps = Steps(tmp_path / "dials", {})
+    text = "input.convert_sequences_to_stills = True\n"
+    outputs = {"output.experiments": "imported.expt"}
+    (imported,) = steps.run(Step("import", "import", [master], outputs, text))
+    assert len(stills.images_of(imported)) == 4
+    readable = stills.without(steps, imported, list(found))
+    assert [number for _, number in stills.images_of(readable)] == [0, 1, 3]
+    experiments = load_experiments(str(readable), check_format=True)
+    for experiment, values in zip(experiments, good, strict=True):
+        (panel,) = experiment.imageset.get_raw_data(0)
+        np.testing.assert_array_equal(np.array(panel).ravel(), values.ravel())
+    assert stills.name_of((str(master), 2)) == "simulated.nxs image 3"
+
+
+def test_exposure_times_of_stills_are_those_of_the_headers(tmp_path):
+    recipe = NEXUS.replace("output.format = nxs", "scan.exposure = 0.25")
+    run_simulation(recipe + "stills.n = 1\n", tmp_path)
+    (path,) = tmp_path.glob("*.cbf")
+    scan = still_scan(exposure_of(str(path), 0))
+    assert list(scan.get_exposure_times()) == [0.25]
+    still = Experiment(scan=scan)
+    assert boundary.is_still(still)
+    assert boundary.exposure_time(still, 0) == 0.25
+    assert still_scan(None) is None
 
 
 def test_programs_are_loaded_only_when_named(tmp_path):

@@ -13,7 +13,7 @@ from typing import Any
 from diffuse_core.compat import load_experiments
 from diffuse_core.errors import InputError
 from diffuse_core.inputs import EXPERIMENT_FILES
-from diffuse_core.raw_images import rotation, sources, stills, summary
+from diffuse_core.raw_images import map_test, rotation, sources, stills, summary
 from diffuse_core.raw_images.inspection import inspect
 from diffuse_core.raw_images.phil import user_parameters
 from diffuse_core.raw_images.rotation import Known
@@ -92,6 +92,8 @@ def models_of(
             pair = rotation.symmetry(steps, pair, known, nproc)
     files = [*pair, rotation.spots_of(steps, seen, pair)] if pair != seen else pair
     poor = summary.validate(steps.folder, imported, seen, tally)
+    if route.mode != STILLS:
+        poor += map_test.say(seen[0])
     summary.write(steps.folder, route, tally, faults + poor)
     logger.info("Crystallography: %s, %s", *map(os.path.relpath, pair))
     return [str(path) for path in files]
@@ -112,9 +114,10 @@ def _import(
     if route.mode == STILL_SCAN:
         start, step = route.oscillation
         text += f"geometry.scan.oscillation = {start!r}, {step!r}\n"
+    damaged: list[stills.Image] = []
     if route.mode == STILLS:
         text += "input.convert_sequences_to_stills = True\n"
-        images, broken = _readable(steps, images, nproc, progress)
+        images, damaged, broken = _readable(steps, images, nproc, progress)
     step = Step(
         "import", "import", images, {"output.experiments": "imported.expt"}, text
     )
@@ -128,6 +131,8 @@ def _import(
         )
     if lost:
         broken["not imported"] = lost
+    if damaged:
+        imported = stills.without(steps, imported, damaged)
     return imported, route, broken
 
 
@@ -146,21 +151,24 @@ def _not_imported(imported: Path, images: Sequence[str]) -> list[str]:
 
 def _readable(
     steps: Steps, images: list[str], nproc: int, progress: Progress
-) -> tuple[list[str], dict[str, list[str]]]:
+) -> tuple[list[str], list[stills.Image], dict[str, list[str]]]:
+    """Files to import, images in them that are damaged, names by what is wrong."""
     from diffuse_core.raw_images.screening import unreadable
 
     with progress("Reading images", "image") as bar:
         problems = unreadable(images, nproc, steps.folder / "images.json", bar)
-    if len(problems) == len(images):
+    good = [path for path in images if path not in problems]
+    if not good:
         path, problem = next(iter(problems.items()))
         raise InputError(
             f"None of {len(images)} images can be read ({path}: {problem}): give "
             "images of a detector that DIALS knows."
         )
+    damaged = [image for image in problems if isinstance(image, tuple)]
     broken: dict[str, list[str]] = {}
-    for path, problem in problems.items():
-        broken.setdefault(problem, []).append(os.path.basename(path))
-    return [path for path in images if path not in problems], broken
+    for image, problem in problems.items():
+        broken.setdefault(problem, []).append(stills.name_of(image))
+    return good, damaged, broken
 
 
 def _known(crystal) -> Known:

@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import dxtbx
-from dials.array_family import flex  # noqa: F401  (registers the flex types)
+from dials.array_family import flex
+from dxtbx.model import Scan
 
 from diffuse_core.compat import oscillation_width
 from diffuse_core.errors import InputError
@@ -81,6 +82,26 @@ def _header(path: str) -> tuple[float | None, float, int]:
     width = oscillation_width(scan)
     start = scan.get_oscillation()[0] if _has_angles(scan) else 0.0
     return width, start, n
+
+
+def exposure_of(path: str, number: int) -> float | None:
+    """Exposure time of an image (s), as its header has it; None: it doesn't tell.
+
+    Args:
+        path: Image file.
+        number: Of the image in the file, from 0.
+    """
+    scan = dxtbx.load(path).get_scan()
+    times = [] if scan is None else list(scan.get_exposure_times())
+    time = times[number] if number < len(times) else max(times, default=0.0)
+    return time if time > 0 else None
+
+
+def still_scan(exposure: float | None) -> Scan | None:
+    """A scan without rotation that holds the exposure time of a still (s)."""
+    if exposure is None:
+        return None
+    return Scan((1, 1), (0.0, 0.0), flex.double([exposure]), flex.double([0.0]))
 
 
 def _has_angles(scan) -> bool:

@@ -1,7 +1,8 @@
 """Whether a scan indexes better with its rotation axis reversed.
 
 With the wrong sense of rotation the spots of neighbouring images don't form a lattice:
-where few spots are indexed, the other sense is tried.
+where few spots are indexed, the other sense is tried. In a narrow wedge most may be
+indexed all the same, but not where they were seen: then it is tried too.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
+
 from dials.array_family import flex
+from dxtbx import flumpy
 
 from diffuse_core.errors import InputError
 from diffuse_core.raw_images.steps import Step, StepError, Steps
@@ -19,12 +23,23 @@ FEW = 0.6
 """Below this part of indexed spots the reversed axis is tried."""
 BETTER = 1.5
 """The reversed axis is right if it indexes so many times as many spots."""
+ASTRAY = 0.7
+"""Median distance of a spot from its place, pixels, from which it is tried too; it is
+right if it indexes as many spots at half the distance."""
 
 
-def indexed_part(reflections: Path) -> float:
-    """The part of the spots of a table that is indexed."""
+def indexed_part(reflections: Path) -> tuple[float, float]:
+    """The part of the spots that is indexed; their median distance from their places.
+
+    The distance is in pixels, on the detector.
+    """
     table = flex.reflection_table.from_file(str(reflections))
-    return table.get_flags(table.flags.indexed).count(True) / max(len(table), 1)
+    indexed = table.select(table.get_flags(table.flags.indexed))
+    if not len(indexed):
+        return 0.0, np.inf
+    astray = flumpy.to_numpy(indexed["xyzcal.px"] - indexed["xyzobs.px.value"])
+    median = float(np.median(np.hypot(astray[:, 0], astray[:, 1])))
+    return len(indexed) / len(table), median
 
 
 def check(
@@ -42,8 +57,8 @@ def check(
     Raises:
         InputError: The axis is to be reversed.
     """
-    as_given = 0.0 if indexed is None else indexed_part(indexed)
-    if as_given >= FEW:
+    as_given, astray = (0.0, np.inf) if indexed is None else indexed_part(indexed)
+    if as_given >= FEW and astray < ASTRAY:
         return
     reversed_path = steps.folder / "reversed.expt"
     steps.once(
@@ -63,12 +78,15 @@ def check(
         _, reflections = steps.run(step)
     except StepError:
         return
-    other = indexed_part(reflections)
-    if other > max(BETTER * as_given, 0.3):
+    other, nearer = indexed_part(reflections)
+    more = other > max(BETTER * as_given, 0.3)
+    if more or (other >= max(as_given, 0.3) and nearer < 0.5 * astray):
         raise InputError(
             f"The rotation axis is reversed: {100 * as_given:.0f} % of the spots can "
-            f"be indexed as it is, {100 * other:.0f} % the other way round; repeat "
-            "with dials.import.geometry.goniometer.invert_rotation_axis=True (or "
+            f"be indexed as it is, {100 * other:.0f} % the other way round, "
+            f"{nearer:.2f} instead of {astray:.2f} pixels from where they should be; "
+            "repeat with "
+            "dials.import.geometry.goniometer.invert_rotation_axis=True (or "
             "without it, where it was given)."
         )
 

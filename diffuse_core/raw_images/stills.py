@@ -17,12 +17,14 @@ import numpy as np
 
 from dials.array_family import flex
 from dxtbx import flumpy
+from dxtbx.imageset import ImageSet
 from dxtbx.model import ExperimentList
 
 from diffuse_core.compat import load_experiments
 from diffuse_core.errors import InputError
 from diffuse_core.raw_images import programs, validation
 from diffuse_core.raw_images.cells import CellSpread, largest_group
+from diffuse_core.raw_images.headers import exposure_of, still_scan
 from diffuse_core.raw_images.rotation import Known, Pair, find_spots
 from diffuse_core.raw_images.steps import Step, StepError, Steps
 
@@ -224,6 +226,38 @@ def images_in_order(experiments) -> list[Image]:
     return found
 
 
+def name_of(image: str | Image) -> str:
+    """The name of a file, or of an image in a file of many."""
+    if isinstance(image, str):
+        return os.path.basename(image)
+    return f"{os.path.basename(image[0])} image {image[1] + 1}"
+
+
+def without(steps: Steps, imported: Path, damaged: Sequence[Image]) -> Path:
+    """An .expt file like `imported` that lacks some images of files of many."""
+    path = steps.folder / "readable.expt"
+
+    def work() -> None:
+        experiments = load_experiments(str(imported), check_format=True)
+        lost, files = set(damaged), {path for path, _ in damaged}
+        kept = ExperimentList()
+        for experiment, image in zip(
+            experiments, images_in_order(experiments), strict=True
+        ):
+            if image in lost:
+                continue
+            if image[0] in files:
+                numbers = flex.size_t([image[1]])
+                experiment.imageset = ImageSet(experiment.imageset.data(), numbers)
+            kept.append(experiment)
+        temporary = path.with_name(f".{os.getpid()}.{path.name}")
+        kept.as_file(str(temporary))
+        os.replace(temporary, path)
+
+    steps.once("readable", [imported, *{Path(p) for p, _ in damaged}], [path], work)
+    return path
+
+
 def _images_with(spots: Path, images: list[Image], least: int) -> list[Image]:
     table = flex.reflection_table.from_file(str(spots))
     counts = Counter(table["id"])
@@ -283,7 +317,13 @@ def _those_that_agree(steps: Steps, pairs: Sequence[Pair], tally: Tally) -> Pair
     chosen = ExperimentList(
         [e for e, fine in zip(experiments, good, strict=True) if fine]
     )
-    steps.once("stills", files, pair, lambda: _write(pair, chosen, good, pairs))
+
+    def work() -> None:
+        for experiment, (path, number) in zip(chosen, kept, strict=True):
+            experiment.scan = still_scan(exposure_of(path, number))
+        _write(pair, chosen, good, pairs)
+
+    steps.once("stills", files, pair, work)
     return pair
 
 

@@ -52,6 +52,8 @@ class Shoebox(MaskModel):
     @classmethod
     def from_params(cls, params, run: RunInputs) -> Shoebox:
         """Raises ConfigError if there are no reflections with bounding boxes."""
+        from diffuse_core import boundary
+
         table = run.reflections
         if table is None or "bbox" not in table:
             lack = "there are no reflections" if table is None else "there are none"
@@ -64,7 +66,7 @@ class Shoebox(MaskModel):
         box = box.astype(np.int64)
         for number, one in enumerate(run.experiments):
             mine = experiment == number
-            if one.scan is None:
+            if boundary.is_still(one):
                 box[mine, 4:] = 0, EVERY_IMAGE
             else:
                 box[mine, 4:] -= one.scan.get_array_range()[0]
