@@ -8,6 +8,8 @@ import shutil
 import numpy as np
 import pytest
 
+from diffuse_core.boundary import exposure_time
+from diffuse_core.compat import load_experiments
 from diffuse_core.io.files import read_merged
 from diffuse_core.raw_images.cells import largest_group
 from diffuse_core.raw_images.screening import problem_with, unreadable
@@ -49,6 +51,11 @@ def images(tmp_path_factory):
     bad = root / "all"
     shutil.copy(root / "other" / "simulated_00001.cbf", bad / "other_00001.cbf")
     shutil.copy(root / "blank" / "simulated_00001.cbf", bad / "blank_00001.cbf")
+    for name in ("good", "all"):
+        path = root / name / GOOD[1]
+        text = path.read_bytes()
+        assert b"Exposure_period 1 s" in text
+        path.write_bytes(text.replace(b"Exposure_period 1 s", b"Exposure_period 2 s"))
     whole = (bad / GOOD[0]).read_bytes()
     (bad / "truncated_00001.cbf").write_bytes(whole[: len(whole) // 2])
     (bad / "empty_00001.cbf").write_bytes(b"")
@@ -93,7 +100,8 @@ def test_useless_images_change_nothing(images, run_command, tmp_path):
         "dials.stills_program=ssx",
         "dials.ssx_index.method=fft1d",
         "dials.ssx_integrate.algorithm=stills",
-        "parallel.nproc=2",
+        "mask.resolution.d_min=4",
+        "parallel.nproc=1",
         "output.pictures=None",
         "output.html=None",
     )
@@ -115,5 +123,9 @@ def test_useless_images_change_nothing(images, run_command, tmp_path):
     assert np.array_equal(good.index, everything.index)
     assert np.array_equal(good.counts, everything.counts)
     assert np.array_equal(good.intensity, everything.intensity)
+    assert "Images without an exposure time" not in texts[1]
+    path = tmp_path / "all" / "diffuse_dials" / "stills.expt"
+    kept = load_experiments(str(path), check_format=False)
+    assert [exposure_time(one, 0) for one in kept] == [1.0, 2.0, 1.0, 1.0]
     steps = json.loads((tmp_path / "all" / "diffuse_dials" / "steps.json").read_text())
     assert "ssx_integrate" in steps
