@@ -30,6 +30,7 @@ from diffuse_core.testing.made_up_merged import (
     MergedVoxels,
     anisotropic,
     joined,
+    mean_error,
     merge_rows,
 )
 
@@ -63,15 +64,6 @@ def merged(counts: float, rows: int, offset: bool) -> MergedVoxels:
     return voxels
 
 
-def bias(voxels: MergedVoxels, use: np.ndarray) -> str:
-    """Mean against the truth, and its standard error, in per cent."""
-    w = voxels.weight[use]
-    total = np.sum(w * voxels.true[use])
-    error = np.sqrt(np.sum((w * voxels.sigma[use]) ** 2)) / total
-    value = np.sum(w * (voxels.intensity[use] - voxels.true[use])) / total
-    return f"{100 * value:+.2f} +- {100 * error:.2f}"
-
-
 def slope(voxels: MergedVoxels) -> str:
     """Size of the anisotropic part against the truth, less 1, in per cent."""
     truth = anisotropic(voxels.s, voxels.true)
@@ -79,7 +71,11 @@ def slope(voxels: MergedVoxels) -> str:
     w = voxels.weight
     total = np.sum(w * truth**2)
     error = np.sqrt(np.sum((w * truth * voxels.sigma) ** 2)) / total
-    value = np.sum(w * truth * values) / total - 1.0
+    return said_of(np.sum(w * truth * values) / total - 1.0, error)
+
+
+def said_of(value: float, error: float) -> str:
+    """In per cent."""
     return f"{100 * value:+.2f} +- {100 * error:.2f}"
 
 
@@ -95,7 +91,7 @@ def main(arguments: list[str]) -> None:
         ratio = voxels.true / spherical_average(voxels.s, voxels.true)(voxels.s)
         low, high = np.quantile(ratio, [1 / 3, 2 / 3])
         thirds = (np.ones(len(ratio), bool), ratio < low, ratio > high)
-        said = [bias(voxels, use) for use in thirds]
+        said = [said_of(*mean_error(voxels, use)) for use in thirds]
         said.append(slope(merged(counts, rows, True)))
         print(f"{counts:6g} {rows:8d}  " + "  ".join(f"{s:13s}" for s in said))
         sys.stdout.flush()

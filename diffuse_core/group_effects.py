@@ -50,7 +50,8 @@ def row_weights(
         return rows.exposure, rows.counts - rows.background
     x = rows.exposure * scales.path * scales.crystal
     constant = rows.exposure * scales.path * scales.offset
-    rest = (constant + rows.background + rows.background_variance) / x**2
+    background = np.maximum(rows.background, 0.0) + rows.background_variance
+    rest = (constant + background) / x**2
     w = 1.0 / (expected / x + rest)
     return w, w * (rows.counts - rows.background - constant) / x
 

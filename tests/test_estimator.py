@@ -153,3 +153,16 @@ def test_observations_without_signal_are_left_out():
     sums = voxel_sums(np.array([0, 2]), raw, scales)
     assert weighted_mean(sums)[0].tolist() == [3.0]
     assert sums["counts"].tolist() == [7.0]
+
+
+def test_nothing_counted_is_not_nothing_known():
+    """Sigma of zero counts is that of one photon, whatever the weights."""
+    scales = (np.array([1.0, 2.0]), np.array([0.5, 1.0]), np.zeros(2), np.ones(2))
+    zeros = np.zeros(2)
+    raw = (zeros, np.array([3.0, 4.0]), zeros, zeros, np.ones(2))
+    intensity, sigma = weighted_mean(voxel_sums(np.array([0, 2]), raw, scales))
+    exposure = 3.0 * 0.5 * 1.0 + 4.0 * 1.0 * 2.0
+    assert intensity.tolist() == [0.0]
+    assert sigma == pytest.approx([1.0 / exposure])
+    single = ratio_of_sums(*(np.array([v]) for v in (0.0, exposure, 0.0, 0.0)))
+    assert single[1] == pytest.approx(sigma)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -98,6 +98,8 @@ def test_weights_are_those_of_merging(scaled):
     rng = np.random.default_rng(20240719)
     rows = observations(rng, lambda s, b: 0.0 * s)
     n = len(rows)
+    if scaled:
+        rows = replace(rows, background=rng.normal(0.0, 2.0, n))
     scales = expected = given = None
     if scaled:
         crystal, path = rng.uniform(0.5, 2.0, (2, n))

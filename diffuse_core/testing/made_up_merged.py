@@ -77,3 +77,16 @@ def joined(parts: Sequence[MergedVoxels]) -> MergedVoxels:
 def anisotropic(s: np.ndarray, values: np.ndarray) -> np.ndarray:
     """(m,) values (m,) without their spherical average."""
     return values - spherical_average(s, values)(s)
+
+
+def mean_error(voxels: MergedVoxels, use: np.ndarray) -> tuple[float, float]:
+    """Weighted mean of some voxels against the truth, relative, and its error.
+
+    Args:
+        voxels: The voxels.
+        use: (m,) bool.
+    """
+    w = voxels.weight[use]
+    total = np.sum(w * voxels.true[use])
+    value = np.sum(w * (voxels.intensity[use] - voxels.true[use])) / total
+    return float(value), float(np.sqrt(np.sum((w * voxels.sigma[use]) ** 2)) / total)
