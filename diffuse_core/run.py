@@ -61,11 +61,13 @@ class Run:
     """
 
     def __init__(self, spec: RunSpec, registry: Registry | None = None) -> None:
-        if program() != {name: spec.provenance[name] for name in program()}:
+        versions = program()
+        if versions != {name: spec.provenance[name] for name in versions}:
+            found = ", ".join(f"{name} {value}" for name, value in versions.items())
             raise PluginError(
-                "A worker process found other programs than the main process "
-                f"({' and '.join(program().values())}): install the same versions "
-                "everywhere."
+                f"A worker process found other programs than the main process ({found}"
+                "): install the same versions everywhere, and start workers anew that "
+                "ran before a change."
             )
         reuse_freed_memory()
         registry = registry or Registry.discover()
@@ -99,7 +101,7 @@ class Run:
         self._identity = _hash(
             spec.phil,
             spec.fingerprint,
-            spec.provenance["program"],
+            versions,
             spec.provenance["inputs"],
         )
         self._integrator = Integrator(self.models, self._panels, spec.folder)

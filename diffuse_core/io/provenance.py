@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 
 import diffuse_core
 from diffuse_core.compat import dials_version
+from diffuse_core.source_code import own_hash
 
 
 def file_record(path: str) -> dict:
@@ -22,9 +23,10 @@ def file_record(path: str) -> dict:
 
 
 def program() -> dict[str, str]:
-    """Names and versions of this program and of the DIALS that it runs on."""
+    """Versions of this program, of its code, and of the DIALS that it runs on."""
     return {
         "program": f"dials.diffuse {diffuse_core.__version__}",
+        "code": own_hash(),
         "dials": dials_version(),
     }
 
