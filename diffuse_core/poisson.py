@@ -121,4 +121,6 @@ def as_photons(counts: np.ndarray, valid: np.ndarray) -> np.ndarray | None:
     photon = 1.0
     if ratio[int(SMOOTHEST * len(ratio))] > PHOTONS:
         photon = float(np.median(ratio))
-    return np.maximum(counts / np.float32(photon), np.float32(0.0))
+    if photon != 1.0:
+        counts = counts / np.float32(photon)
+    return np.maximum(counts, np.float32(0.0))

@@ -16,7 +16,8 @@ import math
 import numpy as np
 from numba import njit
 
-from diffuse_core.surroundings import SPOT
+from diffuse_core.surroundings import REACH, SPOT
+from diffuse_core.windows import mark
 
 STRONG = 100.0
 """Photons of a spot that tells the width of spots on its image."""
@@ -86,62 +87,68 @@ def shape_of(counts, use, y, x, level, half, width, prior):
 
 
 @njit(cache=True)
-def typical_width(counts, use, level, score):
+def typical_width(counts, use, hits, score):
     """Median sigma (pixels) of the strong spots of an image; `WIDTH` if there are few.
 
     Args:
         counts: (n_slow, n_fast) float32: photons.
         use: (n_slow, n_fast) bool: pixels that count.
-        level: (n_slow, n_fast) float32: expected counts.
-        score: (n_slow, n_fast) float32: photons of spots at their centres, else 0.
+        hits: (n, 3) float64 or wider: y n_fast + x, photons of spots and level of
+            places that stick out, in order.
+        score: (n_slow, n_fast) float32: the photons of `hits`, else 0.
     """
     found = np.empty(1024)
     n = 0
-    for y in range(score.shape[0]):
-        for x in range(score.shape[1]):
-            strong = max(STRONG, CLEAR * level[y, x])
-            if score[y, x] < strong or n == found.size or not is_peak(score, y, x):
-                continue
-            shape = shape_of(counts, use, y, x, level[y, x], SPOT, 1.0, 0.0)
-            found[n] = (shape[3] * shape[4] - shape[5] * shape[5]) ** 0.25
-            n += 1
+    for i in range(len(hits)):
+        key, photons, level = int(hits[i, 0]), hits[i, 1], hits[i, 2]
+        y, x = key // score.shape[1], key % score.shape[1]
+        strong = max(STRONG, CLEAR * level)
+        if photons < strong or n == found.size or not is_peak(score, y, x):
+            continue
+        shape = shape_of(counts, use, y, x, level, SPOT, 1.0, 0.0)
+        found[n] = (shape[3] * shape[4] - shape[5] * shape[5]) ** 0.25
+        n += 1
     return np.median(found[:n]) if n >= FEWEST_STRONG else WIDTH
 
 
 @njit(cache=True)
-def leave_out(counts, use, level, score, leak, width, found):
+def leave_out(counts, use, hits, score, leak, width, found, changed):
     """Marks in `found` what has a score, and all that spots reach.
 
     Args:
-        counts, use, level, score: As in `typical_width`; a negative score is a place
+        counts, use, hits, score: As in `typical_width`; a negative score is a place
             below its level, and reaches no further.
         leak: Largest share of the level that a spot may add to a pixel that is kept.
         width: Typical sigma of spots (pixels).
         found: (n_slow, n_fast) bool.
+        changed: (rows, columns) bool: cells (see `windows`) for whose pixels `found`
+            has an effect on what is around are marked.
     """
     n_slow, n_fast = score.shape
-    for y in range(n_slow):
-        for x in range(n_fast):
-            if score[y, x] == 0.0:
-                continue
-            found[y, x] = True
-            if not is_peak(score, y, x):
-                continue
-            here = max(level[y, x], FAINTEST)
-            shape = shape_of(counts, use, y, x, here, SPOT, width, PRIOR)
-            if shape[3] * shape[4] - shape[5] * shape[5] > WIDE**4:
-                shape = shape_of(counts, use, y, x, here, 2 * SPOT, width, PRIOR)
-            n, cy, cx, yy, xx, yx = shape
-            determinant = yy * xx - yx * yx
-            peak = n / (2.0 * math.pi * math.sqrt(determinant))
-            if peak <= leak * here:
-                continue
-            bound = 2.0 * math.log(peak / (leak * here))
-            slow = min(int(math.sqrt(bound * yy)) + 2, LARGEST)
-            fast = min(int(math.sqrt(bound * xx)) + 2, LARGEST)
-            for b in range(max(y - slow, 0), min(y + slow + 1, n_slow)):
-                for a in range(max(x - fast, 0), min(x + fast + 1, n_fast)):
-                    dy, dx = b - y - cy, a - x - cx
-                    square = dy * dy * xx + dx * dx * yy - 2.0 * dy * dx * yx
-                    if square < bound * determinant:
-                        found[b, a] = True
+    for i in range(len(hits)):
+        key, level = int(hits[i, 0]), hits[i, 2]
+        y, x = key // n_fast, key % n_fast
+        found[y, x] = True
+        mark(changed, y - REACH, y + REACH + 1, x - REACH, x + REACH + 1)
+        if not is_peak(score, y, x):
+            continue
+        here = max(level, FAINTEST)
+        shape = shape_of(counts, use, y, x, here, SPOT, width, PRIOR)
+        if shape[3] * shape[4] - shape[5] * shape[5] > WIDE**4:
+            shape = shape_of(counts, use, y, x, here, 2 * SPOT, width, PRIOR)
+        n, cy, cx, yy, xx, yx = shape
+        determinant = yy * xx - yx * yx
+        peak = n / (2.0 * math.pi * math.sqrt(determinant))
+        if peak <= leak * here:
+            continue
+        bound = 2.0 * math.log(peak / (leak * here))
+        slow = min(int(math.sqrt(bound * yy)) + 2, LARGEST)
+        fast = min(int(math.sqrt(bound * xx)) + 2, LARGEST)
+        far, wide = slow + REACH, fast + REACH
+        mark(changed, y - far, y + far + 1, x - wide, x + wide + 1)
+        for b in range(max(y - slow, 0), min(y + slow + 1, n_slow)):
+            for a in range(max(x - fast, 0), min(x + fast + 1, n_fast)):
+                dy, dx = b - y - cy, a - x - cx
+                square = dy * dy * xx + dx * dx * yy - 2.0 * dy * dx * yx
+                if square < bound * determinant:
+                    found[b, a] = True

@@ -88,10 +88,14 @@ class PoissonOutlier(MaskModel):
         if not image.counts:
             return None
         pedestal, gain = self.readouts[geometry.setup][geometry.index]
-        counts = ((image.counts[geometry.index] - pedestal) / gain).astype(np.float32)
-        valid = np.ones(geometry.shape, bool)
+        counts = image.counts[geometry.index]
+        if (pedestal, gain) != (0.0, 1.0):
+            counts = (counts - pedestal) / gain
+        counts = np.ascontiguousarray(counts, np.float32)
         if image.usable:
-            valid = np.array(image.usable[geometry.index], bool)
+            valid = np.ascontiguousarray(image.usable[geometry.index], bool)
+        else:
+            valid = np.ones(geometry.shape, bool)
         if self.photon is None:
             counts = poisson.as_photons(counts, valid)
         else:
