@@ -5,6 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dials.algorithms.scaling.model.model import KBScalingModel
+from dials.array_family import flex
+from dials.util import Sorry
+from dxtbx.model import ExperimentList
+
 from diffuse_core import config
 from diffuse_core.collection import collect
 from diffuse_core.command_line import diffuse_integrate, diffuse_scale
@@ -22,9 +27,14 @@ from diffuse_core.testing.planted_scales import (
 
 
 @pytest.fixture(scope="module")
-def scaled(tmp_path_factory):
+def folder(tmp_path_factory):
+    """Where the commands run."""
+    return tmp_path_factory.mktemp("scaled")
+
+
+@pytest.fixture(scope="module")
+def scaled(folder):
     """Truth, the model that was found, and all observations."""
-    folder = tmp_path_factory.mktemp("scaled")
     run_simulation(recipe(RECIPE), folder / "simulated")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -70,3 +80,24 @@ def test_each_of_the_scales_is_found(scaled):
     assert b.std() < 0.01 and np.abs(b[[0, -1]]).max() < 0.04
     assert g.std() < 0.012
     assert c.std() < 0.03
+
+
+@pytest.mark.slow
+def test_scales_of_dials_are_taken_by_the_command(scaled, folder, monkeypatch):
+    truth, _, rows = scaled
+    monkeypatch.chdir(folder)
+    arguments = ["diffuse_observations", "scaling.components=dials_scale"]
+    arguments += ["engine=serial", "output.scales=dials.json"]
+    with pytest.raises(Sorry, match="scaling.dials_scale.experiments=scaled.expt"):
+        diffuse_scale.run(arguments)
+    parts = {
+        name: {"parameters": flex.double([value]), "parameter_esds": None}
+        for name, value in (("scale", 2.0), ("decay", 3.0))
+    }
+    experiments = ExperimentList([truth.experiment])
+    experiments[0].scaling_model = KBScalingModel(parts, {"corrections": list(parts)})
+    experiments.as_file("scaled.expt")
+    diffuse_scale.run([*arguments, "dials_scale.experiments=scaled.expt"])
+    found = ScaleModel.read("dials.json").evaluate(rows).crystal
+    expected = np.exp(3.0 * rows.s**2 / 2)
+    np.testing.assert_allclose(found / expected, found[0] / expected[0], rtol=1e-5)
