@@ -46,7 +46,9 @@ def unreadable(
     results = {
         path: (known[path]["problem"], known[path]["images"])
         for path in files
-        if path in known and known[path]["record"] == records[path]
+        if path in known
+        and "images" in known[path]
+        and known[path]["record"] == records[path]
     }
     waiting = [path for path in files if path not in results]
     found = run_tasks(_nothing, _look, None, waiting, nproc)
