@@ -240,8 +240,7 @@ class Problem:
     def _level(self, term: Term) -> np.ndarray:
         """(n_parameters,): times the parameters, the sum of a factor over the rows that
         it applies to, divided by all rows."""
-        use = self.keep * ~term.neutral if len(term.neutral) else self.keep
-        return term.weights.transposed(use) / max(self.keep.sum(), 1.0)
+        return term.weights.transposed(self.keep) / max(self.keep.sum(), 1.0)
 
     def _grouped(self) -> list[list[int]]:
         """Terms whose common level no data tell: each factor that applies everywhere,

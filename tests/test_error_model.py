@@ -23,7 +23,7 @@ def made_up(rng, voxels=20_000, gain=1.0, relative=0.0, weighted=False, mean=8.0
     n = len(truth)
     exposure = rng.uniform(0.2, 2.0, n) * mean
     background = rng.uniform(0.0, 0.6, n) * exposure
-    scale = 1.0 + relative * rng.normal(size=n)
+    scale = np.maximum(1.0 + relative * rng.normal(size=n), 0.0)
     counts = gain * rng.poisson((exposure * truth * scale + background) / gain)
     raw = (counts, exposure, background, np.zeros(n), np.ones(n))
     one = np.ones(n)
@@ -66,6 +66,12 @@ def test_wrong_scales_grow_with_intensity(rng, weighted):
     assert model.bins[-1].chi_squared.value > 2 * model.bins[0].chi_squared.value
     assert "% of the intensity beyond counting" in model.reason
     assert within(model.beyond, 0.1)
+
+
+def test_noise_of_intensities_is_no_part_of_what_the_error_is_relative_to(rng):
+    """Intensities of few counts: their mean square is that of signal and noise."""
+    model = fit_error_model(*made_up(rng, 100_000, relative=0.4, mean=0.25))
+    assert model.beyond.value == pytest.approx(0.4, rel=0.12)
 
 
 @pytest.mark.parametrize(("gain", "word"), [(4.0, "gain"), (0.5, "not independent")])

@@ -123,7 +123,8 @@ def test_completeness_counts_both_kinds(rng):
 def test_chi_squared_and_error_model_come_from_the_spread(rng):
     _, voxels = made_up(rng, n=40_000)
     expected = rng.integers(1, 6, 40_000).astype(float)
-    spread = Spread(1.44 * rng.chisquare(expected), expected, expected / 2.0)
+    size = np.where(voxels.lattice_point, 50.0, 1.44)
+    spread = Spread(size * rng.chisquare(expected), expected, expected / 2.0)
     voxels = Voxels(**{**vars(voxels), "spread": spread})
     found = statistics(voxels, shells_of(voxels.s, 5))
     for row in (*found.shells, found.overall):
