@@ -40,53 +40,92 @@ class Ambiguity:
     figures: dict[str, Any] = field(default_factory=dict)
 
 
-def resolve(
-    found: Collection, space_group, seed: int = 0, max_delta: float = MAX_DELTA
-) -> Ambiguity:
-    """The settings in which the diffuse maps of all experiments agree best.
+@dataclass(frozen=True, eq=False)
+class Question:
+    """In which of several settings each experiment is.
 
-    Nothing is read if the lattice has no more symmetry than the Laue group, or if there
-    is one experiment only.
+    Attributes:
+        names: Identifiers of the experiments, two or more.
+        operators: Text such as "k,h,-l" -> (3, 3) int64, hkl' = matrix @ hkl; two or
+            more, the identity first.
+        space_group: cctbx space group whose Laue group merges them.
+        lattice: (m, 3, 3) int64: all operators of the lattice, index @ R.
+    """
+
+    names: list[str]
+    operators: dict[str, np.ndarray]
+    space_group: Any
+    lattice: np.ndarray
+
+    @property
+    def laue(self) -> UniqueVoxels:
+        return UniqueVoxels(np.array(boundary.laue_operators(self.space_group)))
+
+
+def question(
+    found: Collection, space_group, max_delta: float = MAX_DELTA
+) -> Question | None:
+    """What is to be decided; None if the lattice has no more symmetry than the Laue
+    group, or if there is one experiment only.
 
     Args:
         found: Folders of observations.
         space_group: cctbx space group whose Laue group merges them.
-        seed: Of the choice of voxels, where there are too many observations.
         max_delta: See `diffuse_core.lattice`.
     """
     names = _names(found)
     if found.grid.frame != "hkl" or len(names) < 2:
-        return Ambiguity()
+        return None
     cell = boundary.mean_cell(found.cells, space_group)
-    texts = ambiguities(cell, space_group, max_delta)
-    operators = _possible(texts, found.grid)
+    operators = _possible(ambiguities(cell, space_group, max_delta), found.grid)
     if len(operators) < 2:
-        return Ambiguity()
+        return None
     logger.info(
-        "The lattice can be indexed in %d ways: %s. Comparing the diffuse maps of %d "
-        "experiments",
+        "The lattice can be indexed in %d ways: %s",
         len(operators),
         "; ".join(operators),
-        len(names),
     )
-    lattice = UniqueVoxels(_group(lattice_operators(cell, space_group, max_delta)))
+    lattice = lattice_operators(cell, space_group, max_delta)
+    return Question(names, operators, space_group, lattice)
+
+
+def by_maps(asked: Question, found: Collection, seed: int = 0) -> Ambiguity:
+    """The settings in which the diffuse maps agree best.
+
+    Args:
+        asked: Of these folders.
+        found: Folders of observations.
+        seed: Of the choice of voxels, where there are too many observations.
+    """
+    names, operators = asked.names, asked.operators
+    logger.info("Comparing the diffuse maps of %d experiments", len(names))
+    lattice = UniqueVoxels(_group(asked.lattice))
     crystal, key, columns = _chosen(found, names, lattice, seed, len(operators))
-    laue = UniqueVoxels(np.array(boundary.laue_operators(space_group)))
-    maps = make_maps(crystal, key, columns, laue, list(operators.values()))
-    choices = choose(maps)
-    _say(names, choices, list(operators))
+    maps = make_maps(crystal, key, columns, asked.laue, list(operators.values()))
+    advice = "Give dials.diffuse_scale their integrated reflections too"
+    return answer(asked, choose(maps), "diffuse scattering", advice)
+
+
+def answer(
+    asked: Question, choices: Sequence[Choice], by: str, advice: str
+) -> Ambiguity:
+    """The answer, said in the log.
+
+    Args:
+        asked: The question.
+        choices: One for each of its experiments.
+        by: What they were compared by.
+        advice: What helps those that can't be decided.
+    """
+    operators = list(asked.operators)
+    _say(asked.names, choices, operators, by, advice)
+    pairs = list(zip(asked.names, choices, strict=True))
     return Ambiguity(
+        {name: operators[c.operator] for name, c in pairs if c.operator},
         {
-            name: list(operators)[choice.operator]
-            for name, choice in zip(names, choices, strict=True)
-            if choice.operator
-        },
-        {
-            "operators": list(operators),
-            "experiments": [
-                _record(name, choice, list(operators))
-                for name, choice in zip(names, choices, strict=True)
-            ],
+            "operators": operators,
+            "by": by,
+            "experiments": [_record(name, c, operators) for name, c in pairs],
         },
     )
 
@@ -169,7 +208,13 @@ def _record(name: str, choice: Choice, operators: list[str]) -> dict[str, Any]:
     }
 
 
-def _say(names: list[str], choices: list[Choice], operators: list[str]) -> None:
+def _say(
+    names: Sequence[str],
+    choices: Sequence[Choice],
+    operators: list[str],
+    by: str,
+    advice: str,
+) -> None:
     doubtful = [n for n, c in zip(names, choices, strict=True) if not c.decided]
     for name, choice in zip(names, choices, strict=True):
         logger.log(
@@ -189,11 +234,12 @@ def _say(names: list[str], choices: list[Choice], operators: list[str]) -> None:
     )
     if doubtful:
         logger.warning(
-            "The indexing of %d of %d experiments can't be decided from their diffuse "
-            "scattering, and they stay as they are: %s%s. Bring all to one setting "
-            "with dials.cosym before you integrate, or leave them out",
+            "The indexing of %d of %d experiments can't be decided from their %s, and "
+            "they stay as they are: %s%s. %s, or leave them out",
             len(doubtful),
             len(names),
+            by,
             ", ".join(name or "one without identifier" for name in doubtful[:5]),
             " ..." if len(doubtful) > 5 else "",
+            advice,
         )

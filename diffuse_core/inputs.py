@@ -70,14 +70,33 @@ def load(
         experiments.extend(part)
     if not reflection_files:
         return experiments, None
-    paired = len(reflection_files) == len(experiment_files)
-    tables = []
-    for i, path in enumerate(reflection_files):
-        where = ranges[i] if paired else range(len(experiments))
-        tables.append(_load_reflections(path, experiments, where))
+    if len(reflection_files) != len(experiment_files):
+        return experiments, load_reflections(reflection_files, experiments)
+    return experiments, _joined(reflection_files, experiments, ranges)
+
+
+def load_reflections(paths: Sequence[str], experiments):
+    """All reflections of some .refl files, with `id` counting through experiments.
+
+    Args:
+        paths: .refl files that tell by their identifiers where they belong.
+        experiments: dxtbx ExperimentList.
+
+    Raises:
+        InputError: A file can't be read, or belongs to other experiments.
+    """
+    return _joined(paths, experiments, [range(len(experiments))] * len(paths))
+
+
+def _joined(paths: Sequence[str], experiments, ranges: Sequence[range]):
+    """One table of files whose experiments are in these ranges."""
+    tables = [
+        _load_reflections(path, experiments, where)
+        for path, where in zip(paths, ranges, strict=True)
+    ]
     for table in tables[1:]:
         tables[0].extend(table)
-    return experiments, tables[0]
+    return tables[0]
 
 
 def _load_experiments(path: str, check_format: bool):

@@ -11,10 +11,11 @@ from pathlib import Path
 from dxtbx.model import ExperimentList
 
 from diffuse_core import boundary, config
-from diffuse_core.ambiguity_stage import Ambiguity, resolve
+from diffuse_core.ambiguity_stage import Ambiguity, by_maps, question
+from diffuse_core.bragg_ambiguity import Bragg, by_bragg
 from diffuse_core.collection import collect
 from diffuse_core.compat import load_experiments
-from diffuse_core.errors import InputError
+from diffuse_core.errors import ConfigError, DiffuseError, InputError
 from diffuse_core.merge_stage import open_reduction
 from diffuse_core.models import RunInputs
 from diffuse_core.reduction import no_progress
@@ -66,6 +67,7 @@ def scale(
     nproc: int = 1,
     progress: Callable[[int, int], None] = no_progress,
     notes: dict | None = None,
+    bragg: Bragg | None = None,
 ) -> ScaleModel:
     """The scaling model of some folders of observations.
 
@@ -76,6 +78,7 @@ def scale(
         nproc: Processes that read observations.
         progress: Called with (trials of smoothness done, expected).
         notes: Goes into the provenance.
+        bragg: Reflections by which indexing ambiguities are decided.
 
     Raises:
         InputError: The folders are incomplete or do not fit together.
@@ -86,7 +89,7 @@ def scale(
     run = RunInputs(experiments, None, boundary.setups_of(experiments))
     names = [m.plugin.name for m in config.selected(registry, params, "scaling")]
     components = config.build_models(registry, params, run, "scaling")
-    ambiguity = _ambiguity(found, params)
+    ambiguity = _ambiguity(found, experiments, params, bragg)
     rows = _sample(found, params, nproc, ambiguity.reindex)
     logger.info(
         "Scaling by %s, fitted to %d of %d observations",
@@ -109,13 +112,32 @@ def scale(
     )
 
 
-def _ambiguity(found, params) -> Ambiguity:
-    if params.scaling.ambiguity == "none":
+def _ambiguity(found, experiments, params, bragg: Bragg | None) -> Ambiguity:
+    way = params.scaling.ambiguity
+    if way == "none":
         return Ambiguity()
+    given = bragg is not None and bragg.reflections
+    if way == "cosym" and not given:
+        raise ConfigError(
+            "scaling.ambiguity=cosym needs reflections: give the .refl files of "
+            "dials.integrate too."
+        )
     group = boundary.space_group_of_hall(found.space_group)
     if params.merging.space_group is not None:
         group = params.merging.space_group.group()
-    return resolve(found, group, params.scaling.seed)
+    asked = question(found, group)
+    if asked is None:
+        return Ambiguity()
+    if given and way != "maps":
+        folders = sorted({source.folder for source in found.sources})
+        kept = [Path(folder) / EXPERIMENTS for folder in folders]
+        try:
+            return by_bragg(asked, experiments, kept, bragg)
+        except DiffuseError as error:
+            if way == "cosym":
+                raise
+            logger.warning("%s The diffuse maps decide instead.", error)
+    return by_maps(asked, found, params.scaling.seed)
 
 
 def _sample(found, params, nproc: int, reindex: Mapping[str, str]) -> Rows:

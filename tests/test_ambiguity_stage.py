@@ -4,73 +4,26 @@ from __future__ import annotations
 
 import json
 import logging
-from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.special import ndtri
 
 from cctbx import sgtbx
 
 from diffuse_core import ambiguity_stage
-from diffuse_core.ambiguity_stage import Ambiguity, resolve
+from diffuse_core.ambiguity_stage import Ambiguity, by_maps, question
 from diffuse_core.boundary import laue_operators
 from diffuse_core.collection import collect
-from diffuse_core.grid import Grid, keys_of
-from diffuse_core.observations import DTYPES, Observations, write_observations
-from diffuse_core.reduction import Reduction, hash_of
+from diffuse_core.reduction import Reduction
 from diffuse_core.symmetry import UniqueVoxels
+from diffuse_core.testing.made_up_settings import write_folder
 
 P4 = sgtbx.space_group_info("P4").group()
-CELL = [40.0, 40.0, 50.0, 90.0, 90.0, 90.0]
-SWAP = np.array([[0, 1, 0], [1, 0, 0], [0, 0, -1]])
 
 
-def write_folder(
-    folder: Path, planted: list[bool], steps=(0.5, 0.5, 0.5), nameless: int = 0
-) -> str:
-    """An experiment "0", "1" ... for each entry; True: indexed as k,h,-l.
-
-    The first `nameless` experiments have no identifier.
-    """
-    folder.mkdir()
-    rng = np.random.default_rng(1)
-    unique = UniqueVoxels(np.array(laue_operators(P4)))
-    index = np.stack(np.meshgrid(*[np.arange(-9, 10)] * 3), -1).reshape(-1, 3)
-    s = np.linalg.norm(index / CELL[:3], axis=1)
-    index, s = index[s > 0.05], s[s > 0.05]
-    deviate = ndtri(np.clip(hash_of(unique.keys(keys_of(index))[0], 1), 1e-6, 1 - 1e-6))
-    names = []
-    for number, other in enumerate(planted):
-        for block in range(2):
-            use = rng.random(len(s)) < 0.5
-            columns = {
-                name: np.zeros(use.sum(), dtype) for name, dtype in DTYPES.items()
-            }
-            named = index[use] @ SWAP if other else index[use]
-            columns["key"] = keys_of(named)
-            columns["exposure"][:] = 2.0 + number
-            mean = 2.0 * np.exp(0.3 * deviate[use])
-            columns["counts"] = rng.poisson(mean).astype(DTYPES["counts"])
-            columns["pixels"][:] = 3
-            columns["phi"][:] = block
-            columns["s"] = s[use].astype(np.float32)
-            order = np.argsort(columns["key"])
-            columns = {c: values[order] for c, values in columns.items()}
-            name = f"block_{len(names):06d}.h5"
-            record = {
-                "grid": Grid("hkl", steps).to_dict(),
-                "block": [len(names), number, block, block + 1],
-                "identifier": str(number) if number >= nameless else "",
-                "still": False,
-                "unit_cell": CELL,
-                "space_group": P4.type().hall_symbol(),
-                "provenance": {"program": "test"},
-            }
-            write_observations(folder / name, Observations(columns, record))
-            names.append(name)
-    (folder / "run.json").write_text(json.dumps({"files": names}))
-    return str(folder)
+def resolve(found, group) -> Ambiguity:
+    asked = question(found, group)
+    return Ambiguity() if asked is None else by_maps(asked, found)
 
 
 @pytest.mark.parametrize("places", [None, 40_000])

@@ -109,6 +109,8 @@ LAYERS = {
     "voxel_list": 1,
     "voxels": 1,
     "boundary": 2,
+    "bragg_agreement": 1,
+    "bragg_ambiguity": 3,
     "combine": 2,
     "compat": 2,
     "executors": 2,

@@ -65,7 +65,7 @@ def run(args=None) -> None:
     figures["integration"], _ = stages.run_integration(options)
     if options.params.scaling.fit:
         folder = options.params.output.observations
-        figures["scaling"], _ = stages.run_scaling(options, [folder])
+        figures["scaling"], _ = stages.run_scaling(options, [folder], files)
         options.params.merging.scales = options.params.output.scales
     figures["merging"], figures["provenance"] = stages.run_merging(
         options, [options.params.output.observations]

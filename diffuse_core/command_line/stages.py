@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from diffuse_core import inputs, merge_stage, orchestrator, scale_stage
+from diffuse_core.bragg_ambiguity import Bragg
 from diffuse_core.command_line.common import Options, processes, progress_bar
 from diffuse_core.effects_stage import effects_of_groups
 from diffuse_core.errors import ConfigError
 from diffuse_core.io.files import check_size, read_merged, write_map
 from diffuse_core.merge import Merged
+from diffuse_core.raw_images.phil import user_parameters
 from diffuse_core.report.figures import merging_figures
 from diffuse_core.report.summary import integration_table, scaling_table, shell_table
 from diffuse_core.run import make_spec
@@ -44,10 +46,24 @@ def run_integration(options: Options) -> tuple[dict, dict]:
     return figures, spec.provenance
 
 
-def run_scaling(options: Options, folders: Sequence[str]) -> tuple[dict, ScaleModel]:
-    """Observations to scales: figures of the fit, and the model."""
+def run_scaling(
+    options: Options, folders: Sequence[str], files: Sequence[str]
+) -> tuple[dict, ScaleModel]:
+    """Observations to scales: figures of the fit, and the model.
+
+    Args:
+        options: The command line.
+        folders: Folders of observations.
+        files: .expt and .refl files of the same experiments, perhaps none.
+    """
     params = options.params
     processes(params)
+    bragg = Bragg(
+        files,
+        params.output.dials,
+        user_parameters(options.working),
+        params.parallel.nproc,
+    )
     serial = params.parallel.engine == "serial"
     started = time.monotonic()
     with progress_bar("Scaling", "trial") as progress:
@@ -58,6 +74,7 @@ def run_scaling(options: Options, folders: Sequence[str]) -> tuple[dict, ScaleMo
             nproc=1 if serial else params.parallel.nproc,
             progress=progress,
             notes={"phil_scaling": options.working.as_str()},
+            bragg=bragg,
         )
     figures = {**model.figures, "seconds": round(time.monotonic() - started, 3)}
     logger.info("\n%s", scaling_table(figures))

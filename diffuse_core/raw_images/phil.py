@@ -74,10 +74,19 @@ stills_program = *auto ssx stills_process
 
 def program_scopes(arguments: Sequence[str]):
     """The scope `dials` with one scope for each program that the arguments name."""
+    return _scope_of(named_programs(arguments), PHIL)
+
+
+def scope_of_cosym(arguments: Sequence[str]):
+    """The scope `dials` with dials.cosym, if the arguments name it."""
+    return _scope_of([n for n in named_programs(arguments) if n == "cosym"], "")
+
+
+def _scope_of(names: Sequence[str], own_parameters: str):
     result = scope(name="dials")
-    for item in parse(PHIL).objects:
+    for item in parse(own_parameters).objects:
         result.adopt(item)
-    for name in named_programs(arguments):
+    for name in names:
         own = scope(
             name=name,
             expert_level=EXPERT_LEVEL,
