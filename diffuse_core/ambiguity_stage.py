@@ -118,7 +118,7 @@ def answer(
         advice: What helps those that can't be decided.
     """
     operators = list(asked.operators)
-    _say(asked.names, choices, operators, by, advice)
+    _say(asked.names, choices, by, advice)
     pairs = list(zip(asked.names, choices, strict=True))
     return Ambiguity(
         {name: operators[c.operator] for name, c in pairs if c.operator},
@@ -208,25 +208,8 @@ def _record(name: str, choice: Choice, operators: list[str]) -> dict[str, Any]:
     }
 
 
-def _say(
-    names: Sequence[str],
-    choices: Sequence[Choice],
-    operators: list[str],
-    by: str,
-    advice: str,
-) -> None:
+def _say(names: Sequence[str], choices: Sequence[Choice], by: str, advice: str) -> None:
     doubtful = [n for n, c in zip(names, choices, strict=True) if not c.decided]
-    for name, choice in zip(names, choices, strict=True):
-        logger.log(
-            logging.INFO if choice.operator else logging.DEBUG,
-            "Experiment %s: %s, CC %.3f (%s: %.3f), ahead by %.1f standard errors",
-            name or "without identifier",
-            operators[choice.operator] if choice.decided else "not decided",
-            choice.cc,
-            operators[choice.next],
-            choice.next_cc,
-            choice.lead,
-        )
     logger.info(
         "%d of %d experiments are reindexed",
         sum(choice.operator > 0 for choice in choices),

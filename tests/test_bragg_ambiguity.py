@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ from diffuse_core.errors import ConfigError, DiffuseError
 from diffuse_core.grid import keys_of
 from diffuse_core.lattice import ambiguities, lattice_operators
 from diffuse_core.reduction import hash_of
+from diffuse_core.report.scaling import scaling_items
 from diffuse_core.scale_model import ScaleModel
 from diffuse_core.symmetry import UniqueVoxels
 from diffuse_core.testing.made_up_settings import CELL, write_folder
@@ -182,8 +184,8 @@ def test_intensities_refuse_a_wrong_operator():
 
 @pytest.mark.parametrize(("symbol", "cell"), [("P4", CELL), ("P3", HEXAGONAL)])
 def test_cosym_brings_crystals_to_one_setting(tmp_path, monkeypatch, symbol, cell):
-    """A file of reflections for all, or one for each in any order; without .expt, those
-    of the observations tell what belongs together."""
+    """A file of reflections for each crystal, in any order; or one for all, besides
+    spots that aren't integrated, with the .expt."""
     monkeypatch.chdir(tmp_path)
     group = sgtbx.space_group_info(symbol).group()
     names = [str(i) for i in range(6)]
@@ -195,7 +197,13 @@ def test_cosym_brings_crystals_to_one_setting(tmp_path, monkeypatch, symbol, cel
     if symbol == "P4":
         files = [write([t], tmp_path / f"{i}.refl") for i, t in enumerate(tables)][::-1]
     else:
+        spots = [table.copy() for table in tables]
+        for table in spots:
+            table["flags"] = flex.size_t(len(table), table.flags.strong)
+            for column in ("intensity.sum.value", "intensity.sum.variance"):
+                del table[column]
         files = ["experiments.expt", write(tables, tmp_path / "all.refl")]
+        files.append(write(spots, tmp_path / "spots.refl"))
     kept = [tmp_path / "experiments.expt"]
     result = by_bragg(asked, experiments, kept, Bragg(files, "diffuse_dials"))
     assert set(result.reindex) == {"1", "3", "5"}
@@ -227,7 +235,8 @@ def run_scale(*arguments: str) -> ScaleModel:
 
 
 def test_reflections_come_before_maps(tmp_path, monkeypatch, p4):
-    """The maps say that none is to be moved, the reflections which are."""
+    """The maps say that none is to be moved, the reflections which are; log and report
+    show it."""
     monkeypatch.chdir(tmp_path)
     experiments, tables = p4
     folder = folder_of(tmp_path / "o", experiments, [False] * len(PLANTED))
@@ -235,6 +244,17 @@ def test_reflections_come_before_maps(tmp_path, monkeypatch, p4):
     model = run_scale(folder, refl)
     assert dict(model.reindex) == {"1": "k,h,-l", "3": "k,h,-l"}
     assert model.figures["ambiguity"]["by"] == BY_BRAGG
+    log = Path("dials.diffuse_scale.log").read_text()
+    (line,) = re.findall(
+        r"\| +3 +\| k,h,-l +\| Bragg reflections \(dials.cosym\).*", log
+    )
+    cc, next_cc = re.findall(r"0\.\d{3}", line)
+    assert float(cc) > 0.9 > 0.5 > float(next_cc)
+    (item,) = [i for i in scaling_items(model) if i.title == "Indexing"]
+    assert [row[:3] for row in item.content[1:3]] == [
+        ["0", "h,k,l", BY_BRAGG],
+        ["1", "k,h,-l", BY_BRAGG],
+    ]
     assert dict(run_scale(folder, refl, "ambiguity=maps").reindex) == {}
 
 

@@ -17,7 +17,12 @@ from diffuse_core.io.files import check_size, read_merged, write_map
 from diffuse_core.merge import Merged
 from diffuse_core.raw_images.phil import user_parameters
 from diffuse_core.report.figures import merging_figures
-from diffuse_core.report.summary import integration_table, scaling_table, shell_table
+from diffuse_core.report.summary import (
+    ambiguity_table,
+    integration_table,
+    scaling_table,
+    shell_table,
+)
 from diffuse_core.run import make_spec
 from diffuse_core.scale_model import ScaleModel
 from diffuse_core.volume import expand
@@ -77,6 +82,8 @@ def run_scaling(
             bragg=bragg,
         )
     figures = {**model.figures, "seconds": round(time.monotonic() - started, 3)}
+    if figures["ambiguity"]:
+        logger.info("\n%s", ambiguity_table(figures["ambiguity"]))
     logger.info("\n%s", scaling_table(figures))
     if params.output.scales:
         model.write(params.output.scales)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from diffuse_core.report.plots import COLOURS, layout
+from diffuse_core.report.summary import ambiguity_rows
 from diffuse_core.report_item import ReportItem
 from diffuse_core.scale_model import FittedComponent, ScaleModel
 
@@ -23,8 +24,8 @@ UNITS = {"phi": "rotation angle (&#176;)", "s": "|s| = 1/d (1/&#8491;)"}
 
 
 def scaling_items(model: ScaleModel | None) -> Iterator[ReportItem]:
-    """A table of the components, and a plot of each that depends on angle, |s| or the
-    experiment alone, or on angle and |s|."""
+    """Tables of components and indexing; a plot of each component that depends on
+    angle, |s| or the experiment alone, or on angle and |s|."""
     if model is None:
         return
     rows = [["component", "role", "depends on", "experiments", "parameters", "size"]]
@@ -41,6 +42,9 @@ def scaling_items(model: ScaleModel | None) -> Iterator[ReportItem]:
         )
     yield ReportItem("Scaling: components", "table", rows)
     yield from _fit(model.figures)
+    if model.figures.get("ambiguity"):
+        rows = ambiguity_rows(model.figures["ambiguity"])
+        yield ReportItem("Indexing", "table", rows)
     if model.gauge:
         yield ReportItem("Scaling: conventions", "text", "\n".join(model.gauge))
     for c in model.components:

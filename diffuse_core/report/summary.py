@@ -7,6 +7,9 @@ from dials.util import tabulate
 from diffuse_core.half_sets import MEANINGS
 from diffuse_core.report.figures import NAMES
 
+IN_LOG = 40
+"""Experiments in a table for the log."""
+
 
 def integration_table(figures: dict) -> str:
     """What was integrated, as text."""
@@ -170,6 +173,38 @@ def shell_table(figures: dict) -> str:
     if rows:
         said.append(tabulate(rows, headers=header, disable_numparse=True))
     return "\n".join([*said, *sentences(figures)])
+
+
+def ambiguity_rows(figures: dict) -> list[list[str]]:
+    """How each experiment is indexed and how that was found, header first."""
+    header = ["experiment", "operator", "decided by", "CC", "next", "its CC", "lead"]
+    rows = [header]
+    by = figures.get("by", "diffuse scattering")
+    for one in figures["experiments"]:
+        rows.append(
+            [
+                one["identifier"] or "without identifier",
+                one["operator"],
+                by if one["decided"] else "not decided",
+                _cc(one["cc"]),
+                one["next"],
+                _cc(one["next_cc"]),
+                f"{one['standard_errors']:.1f}",
+            ]
+        )
+    return rows
+
+
+def _cc(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def ambiguity_table(figures: dict) -> str:
+    """`ambiguity_rows` as text; of many experiments the first `IN_LOG`."""
+    rows = ambiguity_rows(figures)
+    text = tabulate(rows[: IN_LOG + 1], headers="firstrow")
+    more = len(rows) - 1 - IN_LOG
+    return f"{text}\n... and {more} more in the JSON file" if more > 0 else text
 
 
 def scaling_table(figures: dict) -> str:
