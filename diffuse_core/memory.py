@@ -10,7 +10,7 @@ import numpy as np
 
 CHUNK_BYTES = 320_000_000
 """Raw values that go through the kernel together."""
-AHEAD_BYTES = 160_000_000
+AHEAD_BYTES = 240_000_000
 """Raw values that are read while the kernel is at work."""
 ROWS = 1_000_000
 """Rows of a block that are held in memory; what is beyond goes to temporary files."""

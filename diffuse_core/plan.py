@@ -230,10 +230,11 @@ class ImageSource:
         read = self._reader_of(block.experiment)
         if len(self._groups[block.experiment]) > 1:
             read = self._kept.of_block(block, self._groups[block.experiment][0], read)
-        for index in range(block.start, block.stop):
-            counts, usable = read(index)
-            image = self.image(block.experiment, index)
-            yield self._in_parts(replace(image, counts=counts, usable=usable))
+        exposures = [self._in_parts(image) for image in self.images(block)]
+        for exposure in exposures:
+            counts, usable = read(exposure.image.index)
+            image = replace(exposure.image, counts=counts, usable=usable)
+            yield replace(exposure, image=image)
 
     def _reader_of(self, number: int) -> Callable:
         """The last reader is kept: most blocks follow one of the same images.
