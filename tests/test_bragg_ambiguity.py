@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -185,7 +186,7 @@ def test_intensities_refuse_a_wrong_operator():
 @pytest.mark.parametrize(("symbol", "cell"), [("P4", CELL), ("P3", HEXAGONAL)])
 def test_cosym_brings_crystals_to_one_setting(tmp_path, monkeypatch, symbol, cell):
     """A file of reflections for each crystal, in any order; or one for all, besides
-    spots that aren't integrated, with the .expt."""
+    spots that aren't integrated, with an .expt of other settings than observed."""
     monkeypatch.chdir(tmp_path)
     group = sgtbx.space_group_info(symbol).group()
     names = [str(i) for i in range(6)]
@@ -193,7 +194,7 @@ def test_cosym_brings_crystals_to_one_setting(tmp_path, monkeypatch, symbol, cel
     ways = list(asked.operators.values())
     planted = [ways[i] for i in (0, 1, 0, len(ways) - 1, 0, 1)]
     experiments, tables = made_up(cell, group, planted)
-    experiments.as_file("experiments.expt")
+    observed, moved = experiments, {"1", "3", "5"}
     if symbol == "P4":
         files = [write([t], tmp_path / f"{i}.refl") for i, t in enumerate(tables)][::-1]
     else:
@@ -202,11 +203,17 @@ def test_cosym_brings_crystals_to_one_setting(tmp_path, monkeypatch, symbol, cel
             table["flags"] = flex.size_t(len(table), table.flags.strong)
             for column in ("intensity.sum.value", "intensity.sum.variance"):
                 del table[column]
-        files = ["experiments.expt", write(tables, tmp_path / "all.refl")]
+        experiments.as_file("given.expt")
+        observed, moved = deepcopy(experiments), {"3", "5"}
+        setting = np.array(observed[1].crystal.get_A()).reshape(3, 3) @ ways[1]
+        observed[1].crystal.set_A(tuple(setting.ravel()))
+        planted[1] = np.eye(3, dtype=np.int64)
+        files = ["given.expt", write(tables, tmp_path / "all.refl")]
         files.append(write(spots, tmp_path / "spots.refl"))
+    observed.as_file("experiments.expt")
     kept = [tmp_path / "experiments.expt"]
-    result = by_bragg(asked, experiments, kept, Bragg(files, "diffuse_dials"))
-    assert set(result.reindex) == {"1", "3", "5"}
+    result = by_bragg(asked, observed, kept, Bragg(files, "diffuse_dials"))
+    assert set(result.reindex) == moved
     assert settings_agree(result.reindex, names, planted, group)
     assert result.figures["by"] == BY_BRAGG
     for record in result.figures["experiments"]:
@@ -259,7 +266,8 @@ def test_reflections_come_before_maps(tmp_path, monkeypatch, p4):
 
 
 def test_maps_decide_where_reflections_cannot(tmp_path, monkeypatch, caplog, p4):
-    """Reflections that aren't integrated; dials.cosym that stops; one crystal only."""
+    """Reflections that aren't integrated; one crystal only; dials.cosym that stops;
+    too few reflections, of which it makes something."""
     monkeypatch.chdir(tmp_path)
     experiments, tables = p4
     found = collect([folder_of(tmp_path / "o", experiments, PLANTED)])
@@ -269,11 +277,14 @@ def test_maps_decide_where_reflections_cannot(tmp_path, monkeypatch, caplog, p4)
         table["flags"] = flex.size_t(len(table), 0)
     strong = write(plain, tmp_path / "strong.refl")
     single = write(tables[:1], tmp_path / "single.refl")
+    chosen = [t.select(flex.random_selection(len(t), 12)) for t in tables]
+    few = write(chosen, tmp_path / "few.refl")
     stops = {"cosym": "unit_cell_clustering.threshold = -1\n"}
     for file, user, reason in (
         (strong, {}, "strong.refl are not integrated: give those of dials.integrate"),
         (single, {}, "single.refl belong to 1 of the experiments"),
         (refl, stops, "dials.cosym stopped: "),
+        (few, {}, "do not confirm the operators of dials.cosym for any of 5 exp"),
     ):
         bragg = Bragg([file], "diffuse_dials", user)
         caplog.clear()
