@@ -18,7 +18,7 @@ from diffuse_core.panels import (
     image_response,
 )
 from diffuse_core.stays import Stay
-from diffuse_core.usable import Usable
+from diffuse_core.usable import Usable, limits_of
 
 ROOM = 1 << 17
 """Rows that are collected before they are handed on."""
@@ -65,7 +65,7 @@ def _rows(models, panel, chunk, stay, per_image):
             tuple(raw),
             tuple(masks),
             n_images,
-            _limits(limits, raw[0].dtype),
+            limits_of(limits, raw[0].dtype),
             keep,
             panel.geometry.s,
             panel.response,
@@ -83,15 +83,6 @@ def _rows(models, panel, chunk, stay, per_image):
         )
         if n:
             yield found[:n].copy(), sums[:n].copy()
-
-
-def _limits(limits: tuple[float, float], dtype: np.dtype) -> tuple:
-    """The trusted range, both ends included, in the type of the raw values."""
-    if not np.issubdtype(dtype, np.integer):
-        return limits
-    info = np.iinfo(dtype)
-    low, high = max(np.ceil(limits[0]), info.min), min(np.floor(limits[1]), info.max)
-    return dtype.type(low), dtype.type(high)
 
 
 def _usable(models: Models, panel: PanelSetup, chunk: Chunk):

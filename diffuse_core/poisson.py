@@ -105,11 +105,11 @@ def _spread_of(counts, valid, y0, x0, tile, cap):
     return pixels, pairs, total / max(pixels, 1), squares / max(pairs, 1)
 
 
-def as_photons(counts: np.ndarray, valid: np.ndarray) -> np.ndarray | None:
-    """(n_slow, n_fast) float32 >= 0: counts in units that vary as photons do.
+def photon_of(counts: np.ndarray, valid: np.ndarray) -> float | None:
+    """Counts that one photon makes: 1 for a detector that counts photons, for one that
+    integrates the variance over the mean.
 
-    Counts of a detector that integrates are divided by their dispersion. None if it is
-    not known, as where the mean is not above 0.
+    None if it is not known, as where the mean is not above 0.
 
     Args:
         counts: (n_slow, n_fast) float32, pedestal subtracted.
@@ -118,9 +118,19 @@ def as_photons(counts: np.ndarray, valid: np.ndarray) -> np.ndarray | None:
     ratio = dispersions(counts, valid, TILE)
     if not len(ratio):
         return None
-    photon = 1.0
     if ratio[int(SMOOTHEST * len(ratio))] > PHOTONS:
-        photon = float(np.median(ratio))
+        return float(np.median(ratio))
+    return 1.0
+
+
+def as_photons(counts: np.ndarray, valid: np.ndarray) -> np.ndarray | None:
+    """(n_slow, n_fast) float32 >= 0: counts in units that vary as photons do.
+
+    None where `photon_of` is not known; arguments as there.
+    """
+    photon = photon_of(counts, valid)
+    if photon is None:
+        return None
     if photon != 1.0:
         counts = counts / np.float32(photon)
     return np.maximum(counts, np.float32(0.0))

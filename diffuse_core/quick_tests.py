@@ -18,7 +18,7 @@ from numba import njit
 
 from diffuse_core.poisson import disagreement, entropy
 from diffuse_core.surroundings import FEWEST
-from diffuse_core.vector_loops import FOUR, SIX, ZERO, five
+from diffuse_core.vector_loops import FOUR, SIX, ZERO
 
 SIGMAS = 9.0
 """Squared sigmas from the mean around it that a single pixel is away at least."""
@@ -40,10 +40,12 @@ _SCALE = np.float32(2.0 * 256.0 * ONE_PIXEL)
 _SLACK = 1e-4
 """Relative, for what single precision rounds."""
 
-_RARE = np.array(
-    [(1.0 - math.log(at), 1.0 / at) for at in (0.4, 0.1, 0.02)], np.float32
-) * np.float32(0.9999)
-"""Height at 0 and slope of lines below -ln l."""
+_LINES = tuple(
+    np.float32(0.9999 * value)
+    for at in (0.4, 0.1, 0.02)
+    for value in (1.0 - math.log(at), 1.0 / at)
+)
+"""Height at 0 and slope of three lines below -ln l."""
 
 
 @njit(cache=True)
@@ -54,28 +56,31 @@ def least(limit, level):
 
 
 @njit(cache=True, error_model="numpy")
-def flag_pixels(counts, asked, fours, column, number, limit, flags):
+def flag_pixels(photons, pixels, at, fours, column, number, flags, n, limit):
     """Writes `PIXEL` where `pixel_stands_out` may say so, else 0.
 
     Args:
-        counts: (n,) float32: photons.
-        asked: (n,) uint8: 1 for pixels that are asked.
+        photons, pixels: (size,) float32, uint8: photons, and 1 for pixels that are
+            asked, from `at` on.
         fours, column, number: Of large squares, see `squares.Squares`.
+        flags: (n,) or more, uint8.
+        n: Pixels to look at.
         limit: -ln of the probability of a false alarm.
-        flags: (n,) uint8.
     """
-    n = counts.size
+    at, four, eight = np.uintp(at), np.uintp(4), np.uintp(8)
+    twelve = np.uintp(12)
     limit = np.float32(limit * (1.0 - _SLACK))
     sigmas = np.float32(SIGMAS * (1.0 - _SLACK))
-    p, q, r, s = fours[:n], fours[4 : n + 4], fours[8 : n + 8], column[12 : n + 12]
-    for i in range(n):
-        k, mean = np.float32(number[i]), (p[i] + q[i]) + (r[i] + s[i])
-        d = k * counts[i] - mean
+    for i in range(np.uintp(n)):
+        k = np.float32(number[i])
+        mean = (fours[i] + fours[i + four]) + (fours[i + eight] + column[i + twelve])
+        d = k * photons[at + i] - mean
         square = d * d
+        likely = k * mean
         high = square * (_THREE * mean + d)
-        high -= limit * k * mean * (_THREE * mean + _TWO * d)
-        good = min(high, square - sigmas * k * mean, k - _FEW)
-        flags[i] = np.uint8(good > ZERO) & asked[i]
+        high -= limit * likely * (_THREE * mean + _TWO * d)
+        good = min(high, square - sigmas * likely, k - _FEW)
+        flags[i] = np.uint8(good > ZERO) & pixels[at + i]
 
 
 @njit(cache=True)
@@ -87,36 +92,40 @@ def pixel_stands_out(n, mean, limit):
 
 
 @njit(cache=True, error_model="numpy")
-def flag_places(asked, sums, limit, flags):
+def flag_places(
+    pixels, at, fours, column, small, spot, weight, in_ring, flags, n, limit
+):
     """Adds `PLACE` where `place_stands_out` may say so.
 
     Args:
-        asked: (n,) uint8: 1 for places that are asked.
-        sums: `squares.Squares`.
+        pixels: (size,) uint8: 1 for places that are asked, from `at` on.
+        fours, column: Of large squares, see `squares.Squares`.
+        small, spot, weight, in_ring: Of small squares, see there.
+        flags: (n,) or more, uint8.
+        n: Places to look at.
         limit: -ln of the probability of a false alarm.
-        flags: (n,) uint8.
     """
-    n = asked.size
+    at, one, two, three = np.uintp(at), np.uintp(1), np.uintp(2), np.uintp(3)
+    four, eight, twelve = np.uintp(4), np.uintp(8), np.uintp(12)
     limit = np.float32(limit * (1.0 - _SLACK))
-    weight, in_ring, fours = sums.in_spot[:n], sums.in_ring[:n], sums.fours
-    p, q, r = fours[:n], fours[4 : n + 4], fours[8 : n + 8]
-    s = sums.large[12 : n + 12]
-    a, b, c, d, e = five(sums.small, 1, n)
-    f, g, h, j, m = five(sums.spot, 1, n)
-    for i in range(n):
+    h0, s0, h1, s1, h2, s2 = _LINES
+    for i in range(np.uintp(n)):
         w, k = np.float32(weight[i]), np.float32(in_ring[i])
-        ring = (p[i] + q[i]) + (r[i] + s[i])
-        ring = max(ring - ((a[i] + e[i]) + (b[i] + d[i]) + c[i]), ZERO)
-        total = (f[i] + m[i]) + FOUR * (g[i] + j[i]) + SIX * h[i]
+        ring = (fours[i] + fours[i + four]) + (fours[i + eight] + column[i + twelve])
+        ring -= ((small[i] + small[i + four]) + (small[i + one] + small[i + three])) + (
+            small[i + two]
+        )
+        ring = max(ring, ZERO)
+        total = (spot[i] + spot[i + four]) + FOUR * (spot[i + one] + spot[i + three])
+        total += SIX * spot[i + two]
         mean = w * ring
         away = k * total - mean
-        rare = max(_RARE[0, 0] * k - _RARE[0, 1] * ring, ZERO)
-        rare = max(_RARE[1, 0] * k - _RARE[1, 1] * ring, rare)
-        rare = max(_RARE[2, 0] * k - _RARE[2, 1] * ring, rare)
-        needed = _SCALE * (limit * k + rare) * mean * (_THREE * mean + _TWO * away)
+        rare = max(max(h0 * k - s0 * ring, h1 * k - s1 * ring), h2 * k - s2 * ring)
+        needed = _SCALE * (limit * k + max(rare, ZERO))
+        needed *= mean * (_THREE * mean + _TWO * away)
         high = away * away * (_THREE * mean + away) - needed
         good = min(high, w - _HALF, k - _FEW)
-        flags[i] |= (np.uint8(good > ZERO) & asked[i]) << 1
+        flags[i] |= (np.uint8(good > ZERO) & pixels[at + i]) << 1
 
 
 @njit(cache=True)

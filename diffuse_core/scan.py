@@ -14,7 +14,7 @@ from diffuse_core.quick_tests import (
     pixel_stands_out,
     place_stands_out,
 )
-from diffuse_core.squares import load, sum_large, sum_small, sum_spot
+from diffuse_core.squares import BLOCK, load, sum_large, sum_small
 from diffuse_core.surroundings import REACH
 from diffuse_core.vector_loops import FOUR, SIX, marked
 
@@ -48,55 +48,100 @@ def in_order(table):
     return table[np.argsort(table[:, KEY])]
 
 
-@njit(cache=True)
-def _flags(sums, counts, use, smooth, same, window, limits):
-    """Sums and flags of a window; arguments as in `scan`."""
-    y0, y1, x0, x1 = window
-    height, wide = y1 - y0, x1 - x0 + 2 * REACH
-    n = height * wide - 2 * REACH
-    flags = sums.flags[: (n + 7) // 8 * 8]
-    flags[:] = 0
-    load(sums, counts, smooth, window)
-    sum_large(sums, height, wide)
+@njit(cache=True, inline="always")
+def _flag(sums, same, at, wide, n, limits):
+    """Sums and flags of n places; arguments as in `scan` and `squares.sum_large`."""
+    centre = at + REACH * (wide + 1)
+    pixels = sums.pixels if same else sums.spot_pixels
+    sum_large(sums, at, wide, n)
     if limits[1] > 0.0:
-        sum_small(sums, height, wide)
-    if not same:
-        load(sums, counts, use, window)
-    centre = REACH * (wide + 1)
-    asked = sums.pixels[centre : centre + n]
+        sum_small(sums, same, at, wide, n)
     if limits[0] > 0.0:
-        here = sums.photons[centre : centre + n]
+        photons = sums.photons if same else sums.spot_photons
         flag_pixels(
-            here, asked, sums.fours, sums.large, sums.in_large, limits[0], flags
+            photons,
+            pixels,
+            centre,
+            sums.fours,
+            sums.large,
+            sums.in_large,
+            sums.flags,
+            n,
+            limits[0],
         )
+    else:
+        sums.flags[:n] = 0
     if limits[1] > 0.0:
-        sum_spot(sums, height, wide)
-        flag_places(asked, sums, limits[1], flags)
-    return flags
+        flag_places(
+            pixels,
+            centre,
+            sums.fours,
+            sums.large,
+            sums.small,
+            sums.spot,
+            sums.in_spot,
+            sums.in_ring,
+            sums.flags,
+            n,
+            limits[1],
+        )
 
 
 @njit(cache=True)
-def _photons_around(sums, i):
-    """Photons of the large square."""
-    f = sums.fours
-    return np.float64((f[i] + f[i + 4]) + (f[i + 8] + sums.large[i + 12]))
+def _with_room(table, n, more):
+    """The table, longer if there is no room for more rows after the first n."""
+    while n + more > len(table):
+        table = np.concatenate((table, np.empty_like(table)))
+    return table
 
 
 @njit(cache=True)
-def _mean_around(sums, i):
-    """Mean of the large square."""
-    return np.float32(_photons_around(sums, i) / sums.in_large[i])
+def _test(sums, n_hits, values, window, n_fast, limits, pixels, places):
+    """Writes the rows of what was flagged in a block and passes the tests of
+    `quick_tests`; returns how many pixels and places.
 
-
-@njit(cache=True)
-def _place(sums, i):
-    """Weighted mean, how many pixels it is worth, pixels and mean of the ring."""
-    a, t, weight = sums.spot[i : i + 5], sums.small[i : i + 5], sums.in_spot[i]
-    n = (a[0] + a[4] + FOUR * (a[1] + a[3]) + SIX * a[2]) / np.float32(weight)
-    k = np.float64(sums.in_ring[i])
-    inner = np.float64(t[0] + t[1] + t[2] + t[3] + t[4])
-    ring = max(_photons_around(sums, i) - inner, 0.0) / k
-    return n, np.float32(weight) / _ALL / _ONE, k, ring
+    Args:
+        sums, limits: As in `scan`.
+        n_hits: Of `marked`.
+        values: (size,) float32: photons of the image.
+        window: Row, first and end column of the block.
+        n_fast: Of the image.
+        pixels, places: (n_hits, 5) or more float64: where to write.
+    """
+    flags, hits = sums.flags, sums.hits
+    large, fours, in_large = sums.large, sums.fours, sums.in_large
+    small, spot, in_spot, in_ring = sums.small, sums.spot, sums.in_spot, sums.in_ring
+    y, x0, x1 = window
+    wide = x1 - x0 + 2 * REACH
+    n_pixels = n_places = 0
+    for hit in range(n_hits):
+        i = hits[hit]
+        row, column = i // wide, i % wide
+        if column >= x1 - x0:
+            continue
+        key = (y + row) * n_fast + x0 + column
+        around = np.float64((fours[i] + fours[i + 4]) + (fours[i + 8] + large[i + 12]))
+        mean = np.float32(around / in_large[i])
+        if flags[i] & PIXEL:
+            n = values[key]
+            if pixel_stands_out(n, mean, limits[0]):
+                pixels[n_pixels, KEY], pixels[n_pixels, MEAN] = key, n
+                pixels[n_pixels, PIXELS] = 1.0
+                n_pixels += 1
+        if flags[i] & PLACE:
+            weight = np.float32(in_spot[i])
+            ends, sides = spot[i] + spot[i + 4], spot[i + 1] + spot[i + 3]
+            n, m = (ends + FOUR * sides + SIX * spot[i + 2]) / weight, weight / _ALL
+            m /= _ONE
+            inner = small[i] + small[i + 1] + small[i + 2] + small[i + 3] + small[i + 4]
+            k = np.float64(in_ring[i])
+            ring = max(around - np.float64(inner), 0.0) / k
+            if place_stands_out(n, m, mean, ring, k, limits[1]):
+                places[n_places, KEY], places[n_places, MEAN] = key, n
+                places[n_places, PIXELS], places[n_places, RING_MEAN] = m, ring
+                places[n_places, RING_PIXELS] = k
+                n_places += 1
+    return n_pixels, n_places
 
 
 @njit(cache=True)
@@ -115,22 +160,25 @@ def scan(sums, counts, use, smooth, same, windows, limits):
     """
     pixels, places = empty_table(), empty_table()
     n_pixels = n_places = 0
+    n_fast, values = counts.shape[1], counts.reshape(-1)
     for y0, y1, x0, x1 in windows:
         window = y0, y1, x0, x1
-        width, wide = x1 - x0, x1 - x0 + 2 * REACH
-        flags = _flags(sums, counts, use, smooth, same, window, limits)
-        for i in sums.hits[: marked(flags, sums.hits)]:
-            if i % wide >= width:
+        wide = x1 - x0 + 2 * REACH
+        load(sums.photons, sums.pixels, counts, smooth, window)
+        if not same:
+            load(sums.spot_photons, sums.spot_pixels, counts, use, window)
+        rows = max(BLOCK // wide, 1)
+        for y in range(y0, y1, rows):
+            at = (y - y0) * wide
+            n = min(rows, y1 - y) * wide - 2 * REACH
+            _flag(sums, same, at, wide, n, limits)
+            n_hits = marked(sums.flags, n, sums.hits)
+            if n_hits == 0:
                 continue
-            key = (y0 + i // wide) * counts.shape[1] + x0 + i % wide
-            if flags[i] & PIXEL:
-                n, mean = sums.photons[i + REACH * (wide + 1)], _mean_around(sums, i)
-                if pixel_stands_out(n, mean, limits[0]):
-                    pixels = add_row(pixels, n_pixels, key, n, 1.0)
-                    n_pixels += 1
-            if flags[i] & PLACE:
-                n, m, k, ring = _place(sums, i)
-                if place_stands_out(n, m, _mean_around(sums, i), ring, k, limits[1]):
-                    places = add_row(places, n_places, key, n, m, ring, k)
-                    n_places += 1
+            pixels = _with_room(pixels, n_pixels, n_hits)
+            places = _with_room(places, n_places, n_hits)
+            to = pixels[n_pixels:], places[n_places:]
+            more = _test(sums, n_hits, values, (y, x0, x1), n_fast, limits, *to)
+            n_pixels += more[0]
+            n_places += more[1]
     return pixels[:n_pixels], places[:n_places]

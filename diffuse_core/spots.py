@@ -74,19 +74,22 @@ def single_outliers(counts, valid, limit):
     sums = squares()
     windows = windows_of(all_cells(counts.shape), counts.shape)
     pixels, _ = scan(sums, counts, valid, valid, True, windows, (limit, 0.0))
-    found, smooth, _, _ = _outliers_among(sums, counts, valid, pixels, limit)
+    found, smooth = np.zeros(counts.shape, np.bool_), valid.copy()
+    _outliers_among(sums, counts, valid, pixels, limit, found, smooth)
     return found, smooth
 
 
 @njit(cache=True)
-def _outliers_among(sums, counts, valid, pixels, limit):
-    """As `single_outliers`, from a table of pixels; that of the outliers; and the cells
-    where they have an effect."""
+def _outliers_among(sums, counts, valid, pixels, limit, found, smooth):
+    """As `single_outliers`, from a table of pixels; returns that of the outliers and
+    the cells where they have an effect.
+
+    Args:
+        found, smooth: Where to write; before all False, and as `valid`.
+    """
     ring = ring_of(counts.shape[1])
     pixels = in_order(pixels)
     outliers, n_outliers = empty_table(), 0
-    found = np.zeros(counts.shape, np.bool_)
-    smooth = valid.copy()
     values, used, shape = counts.reshape(-1), smooth.reshape(-1), counts.shape
     changed = all_cells(counts.shape)
     changed[:] = False
@@ -119,7 +122,7 @@ def _outliers_among(sums, counts, valid, pixels, limit):
             again, _ = scan(sums, counts, valid, smooth, False, windows, (limit, 0.0))
             pixels = in_order(_replaced(pixels, again, near, counts.shape[1]))
         look = near
-    return found, smooth, outliers[:n_outliers], changed
+    return outliers[:n_outliers], changed
 
 
 @njit(cache=True)
@@ -219,19 +222,40 @@ def find_spots(counts, valid, pixel_limit, spot_limit, leak):
     Returns:
         (n_slow, n_fast) bool, True = outlier.
     """
+    memory = memory_of(counts.shape)
+    return find_in(memory, counts, valid, pixel_limit, spot_limit, leak)
+
+
+@njit(cache=True)
+def memory_of(shape):
+    """What `find_in` needs for images of a shape; it may be used again.
+
+    To be handed new pages by the system can take a third as long as the search itself.
+    """
+    return (
+        np.zeros(shape, np.bool_),
+        np.zeros(shape, np.bool_),
+        np.zeros(shape, np.bool_),
+        np.zeros(shape, np.float32),
+    )
+
+
+@njit(cache=True)
+def find_in(memory, counts, valid, pixel_limit, spot_limit, leak):
+    """As `find_spots`, with what `memory_of` gave."""
+    single, smooth, use, score = memory
+    single[:], smooth[:], use[:] = False, valid, valid
     sums, shape = squares(), counts.shape
     windows = windows_of(all_cells(shape), shape)
     limits, spots_only = (pixel_limit, spot_limit), (0.0, spot_limit)
     pixels, places = scan(sums, counts, valid, valid, True, windows, limits)
-    single, smooth, outliers, changed = _outliers_among(
-        sums, counts, valid, pixels, pixel_limit
+    outliers, changed = _outliers_among(
+        sums, counts, valid, pixels, pixel_limit, single, smooth
     )
-    use = valid.copy()
     windows = windows_of(changed, shape)
     _, again = scan(sums, counts, use, smooth, False, windows, spots_only)
     places = _replaced(places, again, changed, shape[1])
     found = np.zeros(shape, np.bool_)
-    score = np.zeros(shape, np.float32)
     width = 0.0
     for turn in range(PASSES):
         places = _without(places, single, shape[1])

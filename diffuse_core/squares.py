@@ -17,38 +17,55 @@ from numba import njit
 
 from diffuse_core.surroundings import REACH, SPOT
 from diffuse_core.vector_loops import (
+    columns_13,
+    fours,
+    large_pixels,
     only_used,
-    sum_4,
-    sum_5,
-    sum_13,
-    weighted_5,
-    weights_5,
+    ring_pixels,
+    small_column_pixels,
+    small_columns,
+    spot_weights,
 )
 
-HEIGHT, WIDTH = 32, 512
-"""Largest window in pixels: what its sums need stays in the cache."""
+HEIGHT, WIDTH = 128, 256
+"""Largest window in pixels: what is read of it stays in the cache."""
 
-_ROOM = ((HEIGHT + 2 * REACH) * (WIDTH + 2 * REACH) + 7) // 8 * 8
+BLOCK = 4096
+"""Pixels, or one row, whose sums are held at a time: they stay in the cache."""
+
+_ROOM = (HEIGHT + 2 * REACH) * (WIDTH + 2 * REACH)
+_SUMS = BLOCK + WIDTH + 8 * REACH
 
 
 class Squares(NamedTuple):
-    """Sums, as flat arrays of rows `2 REACH` longer than the window.
+    """A window, and sums over the squares of a block of its rows.
+
+    The window, as flat arrays of rows `2 REACH` longer than it is wide, with as many
+    rows more:
 
     Attributes:
-        photons, pixels: (n,) float32, uint8: of the window with its margin: counts, 0
-            where they do not count, and what counts.
+        photons, pixels: (n,) float32, uint8: counts, 0 where they do not tell what is
+            expected; and where they do.
+        spot_photons, spot_pixels: The same of the pixels that make up places; not used
+            where they are the same.
+
+    Of a block, from its first row on:
+
+    Attributes:
         large, fours: (n,) float32: columns of the large squares, and 4 of them.
         in_large: (n,) uint8: pixels of the large squares.
         small: (n,) float32: columns of the small squares.
         in_ring: (n,) uint8: pixels of the large squares that are not in the small ones.
         spot, in_spot: (n,) float32, uint16: columns with the weights of a spot; the
             weights of the whole square.
-        memory, more: (n,) uint8.
+        in_columns, in_fours, in_small: (n,) uint8: memory.
         flags, hits: (n,) uint8, int64: what stands out.
     """
 
     photons: np.ndarray
     pixels: np.ndarray
+    spot_photons: np.ndarray
+    spot_pixels: np.ndarray
     large: np.ndarray
     fours: np.ndarray
     in_large: np.ndarray
@@ -56,8 +73,9 @@ class Squares(NamedTuple):
     in_ring: np.ndarray
     spot: np.ndarray
     in_spot: np.ndarray
-    memory: np.ndarray
-    more: np.ndarray
+    in_columns: np.ndarray
+    in_fours: np.ndarray
+    in_small: np.ndarray
     flags: np.ndarray
     hits: np.ndarray
 
@@ -66,28 +84,31 @@ class Squares(NamedTuple):
 def squares():
     """Memory for windows up to `HEIGHT` by `WIDTH`."""
     return Squares(
-        np.empty(_ROOM, np.float32),
-        np.empty(_ROOM, np.uint8),
-        np.empty(_ROOM, np.float32),
-        np.empty(_ROOM, np.float32),
-        np.empty(_ROOM, np.uint8),
-        np.empty(_ROOM, np.float32),
-        np.empty(_ROOM, np.uint8),
-        np.empty(_ROOM, np.float32),
-        np.empty(_ROOM, np.uint16),
-        np.empty(_ROOM, np.uint8),
-        np.empty(_ROOM, np.uint8),
-        np.empty(_ROOM, np.uint8),
-        np.empty(_ROOM, np.int64),
+        np.zeros(_ROOM, np.float32),
+        np.zeros(_ROOM, np.uint8),
+        np.zeros(_ROOM, np.float32),
+        np.zeros(_ROOM, np.uint8),
+        np.zeros(_SUMS, np.float32),
+        np.zeros(_SUMS, np.float32),
+        np.zeros(_SUMS, np.uint8),
+        np.zeros(_SUMS, np.float32),
+        np.zeros(_SUMS, np.uint8),
+        np.zeros(_SUMS, np.float32),
+        np.zeros(_SUMS, np.uint16),
+        np.zeros(_SUMS, np.uint8),
+        np.zeros(_SUMS, np.uint8),
+        np.zeros(_SUMS, np.uint8),
+        np.zeros(_SUMS // 8 * 8, np.uint8),
+        np.zeros(_SUMS, np.int64),
     )
 
 
 @njit(cache=True)
-def load(sums, counts, use, window):
+def load(photons, pixels, counts, use, window):
     """Writes the photons and pixels of a window and of the margin around it.
 
     Args:
-        sums: `Squares`.
+        photons, pixels: See `Squares`.
         counts: (n_slow, n_fast) float32, contiguous.
         use: (n_slow, n_fast) bool, contiguous.
         window: First and end row, first and end column.
@@ -99,50 +120,46 @@ def load(sums, counts, use, window):
     left, right = max(x0 - REACH, 0), min(x1 + REACH, n_fast)
     if y0 < REACH or y1 + REACH > n_slow or right - left < wide:
         n = (y1 - y0 + 2 * REACH) * wide
-        sums.photons[:n] = 0.0
-        sums.pixels[:n] = 0
+        photons[:n] = 0.0
+        pixels[:n] = 0
     for row in range(max(y0 - REACH, 0), min(y1 + REACH, n_slow)):
         start = row * n_fast + left
         to = (row - y0 + REACH) * wide + left - x0 + REACH
-        only_used(values, used, start, right - left, sums.photons, sums.pixels, to)
+        only_used(values, used, start, right - left, photons, pixels, to)
 
 
-@njit(cache=True)
-def sum_large(sums, height, wide):
-    """Sums the large squares of `height` rows, each `wide` long with its margin."""
-    n = height * wide
-    column, fours = sums.large[:n], sums.fours
-    in_column, in_fours = sums.memory[:n], sums.more
-    sum_4(sums.photons, wide, fours[: n + 8 * wide])
-    sum_13(fours, sums.photons, wide, column)
-    sum_4(column, 1, fours[: n - 3])
-    sum_4(sums.pixels, wide, in_fours[: n + 8 * wide])
-    sum_13(in_fours, sums.pixels, wide, in_column)
-    sum_4(in_column, 1, in_fours[: n - 3])
-    sum_13(in_fours, in_column, 1, sums.in_large[: n - 2 * REACH])
+@njit(cache=True, inline="always")
+def sum_large(sums, at, wide, n):
+    """Sums the large squares of n places.
+
+    Args:
+        sums: `Squares`.
+        at: Of the first pixel of the first square, in the window.
+        wide: Length of a row of the window with its margin.
+    """
+    more = n + 2 * REACH
+    columns_13(sums.photons, at, wide, more, sums.large)
+    fours(sums.large, more - 3, sums.fours)
+    columns_13(sums.pixels, at, wide, more, sums.in_columns)
+    fours(sums.in_columns, more - 3, sums.in_fours)
+    large_pixels(sums.in_columns, sums.in_fours, n, sums.in_large)
 
 
-@njit(cache=True)
-def sum_small(sums, height, wide):
-    """Sums the small squares, after the large ones."""
-    first = (REACH - SPOT) * (wide + 1)
-    n = height * wide - 2 * REACH
-    columns = n + 2 * SPOT
-    in_column, in_small = sums.memory[:columns], sums.more[:n]
-    sum_5(sums.photons[first:], wide, sums.small[:columns])
-    sum_5(sums.pixels[first:], wide, in_column)
-    sum_5(in_column, 1, in_small)
-    for i in range(n):
-        sums.in_ring[i] = sums.in_large[i] - in_small[i]
+@njit(cache=True, inline="always")
+def sum_small(sums, same, at, wide, n):
+    """Sums the small squares of n places, after the large ones.
 
-
-@njit(cache=True)
-def sum_spot(sums, height, wide):
-    """Sums the small squares with the weights of a spot."""
-    first = (REACH - SPOT) * (wide + 1)
-    n = height * wide - 2 * REACH
-    columns = n + 2 * SPOT
-    in_column = sums.memory[:columns]
-    weighted_5(sums.photons[first:], wide, sums.spot[:columns])
-    weights_5(sums.pixels[first:], wide, in_column)
-    weights_5(in_column, 1, sums.in_spot[:n])
+    Args:
+        sums, at, wide: As in `sum_large`.
+        same: The pixels that make up places are those that tell what is expected.
+    """
+    at += (REACH - SPOT) * (wide + 1)
+    more = n + 2 * SPOT
+    photons = sums.photons if same else sums.spot_photons
+    pixels = sums.pixels if same else sums.spot_pixels
+    small_columns(sums.photons, photons, at, wide, more, sums.small, sums.spot)
+    small_column_pixels(
+        sums.pixels, pixels, at, wide, more, sums.in_columns, sums.in_small
+    )
+    ring_pixels(sums.in_large, sums.in_columns, n, sums.in_ring)
+    spot_weights(sums.in_small, n, sums.in_spot)

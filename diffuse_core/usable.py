@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 
 
 @dataclass(frozen=True)
@@ -58,3 +59,67 @@ class Usable(Sequence):
         low, high = self.trusted.limits[panel]
         counts = self.counts[panel]
         return self.trusted.keep[panel] & (counts >= low) & (counts <= high)
+
+
+def limits_of(limits: tuple[float, float], dtype: np.dtype) -> tuple:
+    """The trusted range, both ends included, in the type of the raw values."""
+    if not np.issubdtype(dtype, np.integer):
+        return limits
+    info = np.iinfo(dtype)
+    low, high = max(np.ceil(limits[0]), info.min), min(np.floor(limits[1]), info.max)
+    return dtype.type(low), dtype.type(high)
+
+
+@njit(cache=True, error_model="numpy")
+def _read(raw, keep, low, high, values, counts, valid):
+    """Writes counts, 0 where they may not be used, and where they may; returns whether
+    one is below 0.
+
+    Args:
+        raw, values: (size,) raw values, and what they mean.
+        keep: (size,) bool: pixels that may be used if they are trusted.
+        low, high: Trusted range of the raw values, both included.
+        counts, valid: (size,) float32, bool.
+    """
+    negative = np.uint8(0)
+    zero = np.float32(0.0)
+    for i in range(np.uintp(raw.size)):
+        good = keep[i] & (raw[i] >= low) & (raw[i] <= high)
+        value = np.float32(values[i]) if good else zero
+        valid[i] = good
+        counts[i] = value
+        negative |= np.uint8(value < zero)
+    return negative != 0
+
+
+def counts_of(
+    raw: np.ndarray,
+    usable: Sequence[np.ndarray],
+    panel: int,
+    readout: tuple[float, float],
+    counts: np.ndarray,
+    valid: np.ndarray,
+) -> bool:
+    """Whether a count is below 0; writes counts, 0 where they may not be used.
+
+    Args:
+        raw: (n_slow, n_fast) raw values of the panel.
+        usable: As `models.Image.usable`; all pixels if it is empty.
+        panel: Index of the panel.
+        readout: Pedestal and gain: counts are (raw - pedestal) / gain.
+        counts, valid: (n_slow, n_fast) float32, bool (True = use): where to write.
+    """
+    limits = -np.inf, np.inf
+    if not usable:
+        keep = np.ones(raw.shape, bool)
+    elif isinstance(usable, Usable) and usable.moving is None:
+        keep, limits = usable.trusted.keep[panel], usable.trusted.limits[panel]
+    else:
+        keep = np.asarray(usable[panel], bool)
+    pedestal, gain = readout
+    values = raw if readout == (0.0, 1.0) else (raw - pedestal) / gain
+    flat = [np.ascontiguousarray(a).reshape(-1) for a in (raw, keep, values)]
+    low, high = limits_of(limits, raw.dtype)
+    return _read(
+        flat[0], flat[1], low, high, flat[2], counts.reshape(-1), valid.reshape(-1)
+    )

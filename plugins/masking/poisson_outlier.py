@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -34,6 +35,14 @@ photon = Auto
   .help = "Counts that one photon makes; Auto: 1 where the variance of the counts is"
           "that of photons, else variance over mean, image by image and panel by panel."
 """
+
+
+@lru_cache(maxsize=2)
+def _memory(shape: tuple[int, int]) -> tuple:
+    """Counts, what counts, and the memory of `spots.find_in`: one image at a time."""
+    from diffuse_core import spots
+
+    return np.empty(shape, np.float32), np.empty(shape, bool), spots.memory_of(shape)
 
 
 class PoissonOutlier(MaskModel):
@@ -84,25 +93,24 @@ class PoissonOutlier(MaskModel):
     def image_mask(self, image: Image, geometry: PanelGeometry) -> np.ndarray | None:
         """(n_slow, n_fast) bool; None where the mean count is not above 0."""
         from diffuse_core import poisson, spots
+        from diffuse_core.usable import counts_of
 
         if not image.counts:
             return None
-        pedestal, gain = self.readouts[geometry.setup][geometry.index]
-        counts = image.counts[geometry.index]
-        if (pedestal, gain) != (0.0, 1.0):
-            counts = (counts - pedestal) / gain
-        counts = np.ascontiguousarray(counts, np.float32)
-        if image.usable:
-            valid = np.ascontiguousarray(image.usable[geometry.index], bool)
-        else:
-            valid = np.ones(geometry.shape, bool)
-        if self.photon is None:
-            counts = poisson.as_photons(counts, valid)
-        else:
-            counts = np.maximum(counts / np.float32(self.photon), np.float32(0.0))
-        if counts is None:
+        panel = geometry.index
+        readout = self.readouts[geometry.setup][panel]
+        raw = image.counts[panel]
+        counts, valid, memory = _memory(geometry.shape)
+        negative = counts_of(raw, image.usable, panel, readout, counts, valid)
+        photon = self.photon or poisson.photon_of(counts, valid)
+        if photon is None:
             return None
-        return ~spots.find_spots(counts, valid, *self.limits, self.leak)
+        if photon != 1.0:
+            counts /= np.float32(photon)
+        if negative:
+            np.maximum(counts, np.float32(0.0), out=counts)
+        found = spots.find_in(memory, counts, valid, *self.limits, self.leak)
+        return np.logical_not(found, out=found)
 
 
 @hookimpl
