@@ -86,23 +86,29 @@ def dispersions(counts, valid, tile):
     return np.sort(ratio[:n])
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", fastmath={"reassoc", "nsz"})
 def _spread_of(counts, valid, y0, x0, tile, cap):
     """Pixels, pairs, mean and variance of the counts of a tile that are not above
     `cap`."""
     total = squares = 0.0
     pixels = pairs = 0
+    cap, zero = np.float32(cap), np.float32(0.0)
+    values, used = counts.reshape(-1), valid.reshape(-1)
+    apart, pairs_a_row = np.uintp(3), np.uintp(tile - 3)
     for y in range(y0, y0 + tile):
-        for x in range(x0, x0 + tile):
-            n = counts[y, x]
-            if not valid[y, x] or n > cap:
-                continue
-            total += n
-            pixels += 1
-            if x + 3 < x0 + tile and valid[y, x + 3] and counts[y, x + 3] <= cap:
-                squares += 0.5 * (n - counts[y, x + 3]) ** 2
-                pairs += 1
-    return pixels, pairs, total / max(pixels, 1), squares / max(pairs, 1)
+        at = np.uintp(y * counts.shape[1] + x0)
+        for x in range(np.uintp(tile)):
+            n = values[at + x]
+            good = used[at + x] & (n <= cap)
+            total += np.float64(n if good else zero)
+            pixels += np.int64(good)
+        for x in range(pairs_a_row):
+            n, other = values[at + x], values[at + x + apart]
+            good = used[at + x] & used[at + x + apart] & (n <= cap) & (other <= cap)
+            difference = n - other if good else zero
+            squares += np.float64(difference * difference)
+            pairs += np.int64(good)
+    return pixels, pairs, total / max(pixels, 1), 0.5 * squares / max(pairs, 1)
 
 
 def photon_of(counts: np.ndarray, valid: np.ndarray) -> float | None:

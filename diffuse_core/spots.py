@@ -177,7 +177,8 @@ def _hits(counts, use, smooth, outliers, places, limit):
         use: (n_slow, n_fast) bool: pixels that make up places.
         smooth: (n_slow, n_fast) bool: pixels that tell what is expected.
         outliers: Table of the single pixels that stick out, if they are used.
-        places: Table of the places to look at, without these.
+        places: Table of the places to look at, without these: `scan` found them to
+            stick out of smooth surroundings.
         limit: Smallest G that is no chance.
     """
     ring = ring_of(counts.shape[1])
@@ -198,8 +199,6 @@ def _hits(counts, use, smooth, outliers, places, limit):
         here, k = places[i, 3], places[i, 4]
         y, x = int(key) // counts.shape[1], int(key) % counts.shape[1]
         needed = least(limit, here)
-        if not _may_stick_out(n, m, k, here, needed):
-            continue
         uneven, top = ring_shape(values, used, shape, y, x, k, here, ALL_ARMS, ring)
         if _sticks_out(n, m, k, here, uneven, top, needed):
             hits = add_row(hits, n_hits, key, m * (n - here), here)

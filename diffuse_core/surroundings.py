@@ -161,11 +161,11 @@ def _middle(pixels, photons):
 
 
 @njit(cache=True, error_model="numpy")
-def _whole_arm(values, used, centre, offsets):
+def _whole_arm(values, used, centre, ring, arm):
     """Sums as in `_partly`, without the first two, of an arm inside the image."""
     squares = g = gg = gn = 0.0
     for i in range(_PIXELS):
-        at = np.uintp(centre + offsets[i])
+        at = np.uintp(centre + ring[arm, i])
         value = np.float64(values[at] if used[at] else _ZERO)
         halo = _HALO[i] if used[at] else 0.0
         squares += value * value
@@ -176,12 +176,12 @@ def _whole_arm(values, used, centre, offsets):
 
 
 @njit(cache=True, error_model="numpy")
-def _full_arm(values, centre, offsets):
+def _full_arm(values, centre, ring, arm):
     """The same of an arm whose pixels are all used."""
     squares = gn = more_squares = more_gn = 0.0
     for i in range(0, _PIXELS, 2):
-        a = np.float64(values[np.uintp(centre + offsets[i])])
-        b = np.float64(values[np.uintp(centre + offsets[i + 1])])
+        a = np.float64(values[np.uintp(centre + ring[arm, i])])
+        b = np.float64(values[np.uintp(centre + ring[arm, i + 1])])
         squares += a * a
         more_squares += b * b
         gn += _HALO[i] * a
@@ -210,9 +210,9 @@ def ring_shape(values, used, shape, y, x, k, mean, arms, ring):
         if not arms >> i & 1:
             continue
         if full:
-            sums = _full_arm(values, centre, ring[i])
+            sums = _full_arm(values, centre, ring, i)
         elif inside:
-            sums = _whole_arm(values, used, centre, ring[i])
+            sums = _whole_arm(values, used, centre, ring, i)
         else:
             sums = _partly(values, used, shape, y, x, i)[2:]
         squares += sums[0]
