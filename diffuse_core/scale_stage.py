@@ -30,6 +30,11 @@ EXPERIMENTS = "experiments.expt"
 """Copy of the experiments in a folder of observations: scaling needs the geometry."""
 
 
+FOR_COSYM = 500
+"""Experiments beyond which auto asks the maps: dials.cosym takes about 6 minutes for
+these, four times as long for twice as many."""
+
+
 def keep_experiments(experiments, folder: str | os.PathLike) -> None:
     """Writes the experiments into the folder of their observations."""
     target = Path(folder) / EXPERIMENTS
@@ -128,7 +133,13 @@ def _ambiguity(found, experiments, params, bragg: Bragg | None) -> Ambiguity:
     asked = question(found, group)
     if asked is None:
         return Ambiguity()
-    if given and way != "maps":
+    if given and way == "auto" and len(asked.names) > FOR_COSYM:
+        logger.info(
+            "dials.cosym would take long for %d experiments, so the diffuse maps "
+            "decide; scaling.ambiguity=cosym runs it all the same",
+            len(asked.names),
+        )
+    elif given and way != "maps":
         folders = sorted({source.folder for source in found.sources})
         kept = [Path(folder) / EXPERIMENTS for folder in folders]
         try:

@@ -267,7 +267,7 @@ def test_reflections_come_before_maps(tmp_path, monkeypatch, p4):
 
 def test_maps_decide_where_reflections_cannot(tmp_path, monkeypatch, caplog, p4):
     """Reflections that aren't integrated; one crystal only; dials.cosym that stops;
-    too few reflections, of which it makes something."""
+    too few reflections, of which it makes something; too many experiments."""
     monkeypatch.chdir(tmp_path)
     experiments, tables = p4
     found = collect([folder_of(tmp_path / "o", experiments, PLANTED)])
@@ -297,6 +297,11 @@ def test_maps_decide_where_reflections_cannot(tmp_path, monkeypatch, caplog, p4)
         assert result.figures["by"] == "diffuse scattering"
         with pytest.raises(DiffuseError, match=reason):
             decide(found, experiments, "cosym", bragg)
+    monkeypatch.setattr(scale_stage, "FOR_COSYM", 4)
+    with caplog.at_level(logging.INFO, logger="dials.diffuse"):
+        result = decide(found, experiments, "auto", Bragg([refl], "diffuse_dials"))
+    assert result.figures["by"] == "diffuse scattering"
+    assert "take long for 5 experiments, so the diffuse maps decide" in caplog.text
     with pytest.raises(ConfigError, match="cosym needs reflections"):
         decide(found, experiments, "cosym", None)
 
