@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from diffuse_core.errors import ConfigError
 
@@ -27,8 +28,10 @@ def locked(folder: str | os.PathLike) -> Iterator[None]:
     Raises:
         ConfigError: Another run has it.
     """
-    with open(Path(folder) / LOCK, "a+") as file:
-        if not _take(file):
+    path = Path(folder) / LOCK
+    file, taken = _opened(path)
+    with file:
+        if not taken:
             file.seek(0)
             raise ConfigError(
                 f"Another run ({file.read() or 'just started'}) writes to the folder "
@@ -38,7 +41,22 @@ def locked(folder: str | os.PathLike) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _opened(path: Path) -> tuple[IO[str], bool]:
+    """The file, and whether it is locked; never one that another run has removed."""
+    while True:
+        file = open(path, "a+")  # noqa: SIM115
+        if not _take(file):
+            return file, False
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file, True
+        file.close()
 
 
 def _take(file) -> bool:
