@@ -82,7 +82,7 @@ def _partly(values, used, shape, y, x, arm):
     return k, n, squares, g, gg, gn
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _arm_sums(values, used, shape, y, x, ring):
     """Pixels and counts of the four arms."""
     if not _inside(shape, y, x):
@@ -160,7 +160,7 @@ def _middle(pixels, photons):
     return arms
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _whole_arm(values, used, centre, ring, arm):
     """Sums as in `_partly`, without the first two, of an arm inside the image."""
     squares = g = gg = gn = 0.0
@@ -175,7 +175,7 @@ def _whole_arm(values, used, centre, ring, arm):
     return squares, g, gg, gn
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _full_arm(values, centre, ring, arm):
     """The same of an arm whose pixels are all used."""
     squares = gn = more_squares = more_gn = 0.0
