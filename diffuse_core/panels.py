@@ -132,7 +132,7 @@ def image_mask(image: Image, panel: PanelSetup, models: Models) -> np.ndarray | 
     for model in models.masks:
         one = model.image_mask(image, panel.geometry)
         if one is not None:
-            one = checked(model, one, panel.geometry.shape).astype(bool)
+            one = checked(model, one, panel.geometry.shape).astype(bool, copy=False)
             mask = one if mask is None else mask & one
     return mask
 
