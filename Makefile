@@ -17,7 +17,7 @@ demo: env  ## simulate a crystal, map its diffuse scattering, compare with the t
 	@tools/demo.sh
 
 test: lint  ## lint, then run every test
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: env  ## check style, format and spelling
 	$(BIN)/ruff check .

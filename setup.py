@@ -93,7 +93,7 @@ setup(
             "dask-jobqueue>=0.9",
             "nexusformat",
             "pytest>=7",
-            "pytest-xdist>=3.2",
+            "pytest-xdist>=3.7",
             "ruff==0.17.6",
             "setuptools>=64",
             "wheel",
