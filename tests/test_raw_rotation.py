@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sysconfig
@@ -13,6 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dials.array_family import flex
+
+from diffuse_core.compat import load_experiments
 from diffuse_core.io.files import read_merged
 from diffuse_core.simulate import run_simulation
 from diffuse_core.simulate.truth import Truth
@@ -189,6 +193,55 @@ def test_reversed_axis_is_named(reduced, run_command, tmp_path):
     assert "The rotation axis is reversed" in last
     assert "invert_rotation_axis=True" in last
     assert not (tmp_path / "diffuse_observations").exists()
+
+
+def test_beam_centre_off_by_five_pixels_is_named(reduced, run_command, tmp_path):
+    """12 images: background and refinement find the centre, and a map comes out."""
+    folder, _ = reduced
+    (one,) = experiments = load_experiments(
+        str(folder / "diffuse_dials" / "imported.expt"), check_format=True
+    )
+    one.imageset = one.imageset[0:12]
+    one.scan = one.imageset.get_scan()
+    (panel,) = one.detector
+    centre = np.array(panel.get_beam_centre_px(one.beam.get_s0()))
+    fast, slow = map(np.array, (panel.get_fast_axis(), panel.get_slow_axis()))
+    pixel = panel.get_pixel_size()
+    origin = panel.get_origin() - 3 * pixel[0] * fast + 4 * pixel[1] * slow
+    panel.set_frame(fast, slow, origin)
+    wrong = panel.get_beam_centre_px(one.beam.get_s0())
+    assert np.allclose(wrong - centre, [3, -4])
+    experiments.as_file(str(tmp_path / "wrong.expt"))
+    spots = flex.reflection_table.from_file(
+        str(folder / "diffuse_dials" / "strong.refl")
+    )
+    spots = spots.select(spots["xyzobs.px.value"].parts()[2] < 12)
+    spots.as_file(str(tmp_path / "strong.refl"))
+    run_command(
+        "dials.diffuse",
+        "wrong.expt",
+        "strong.refl",
+        "crystal.space_group=P212121",
+        "dials.index.indexing.method=fft1d",
+        "mapping.hkl_grid.divisions=1,1,1",
+        "merging.half_sets=None",
+        "merging.leave_one_out=False",
+        "parallel.nproc=1",
+        "output.pictures=None",
+        "output.html=None",
+        cwd=tmp_path,
+        timeout=1200,
+    )
+    summary = json.loads((tmp_path / "diffuse_dials" / "summary.json").read_text())
+    background, refined = summary["warnings"]
+    advice = re.search(r"fast_slow_beam_centre=([\d.]+),([\d.]+)\.$", background)
+    assert np.allclose([float(x) for x in advice.groups()], centre, atol=2)
+    assert refined.startswith("The beam centre of the headers is off")
+    found = re.search(r"to ([\d.]+), ([\d.]+)\.$", refined)
+    assert np.allclose([float(x) for x in found.groups()], centre, atol=0.2)
+    merged = read_merged(tmp_path / "diffuse_merged.nxs")
+    assert len(merged.index) > 1000
+    assert np.isfinite(merged.intensity).all()
 
 
 def test_geometry_is_validated(images, reduced):
