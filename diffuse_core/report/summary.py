@@ -142,7 +142,10 @@ def sentences(figures: dict) -> list[str]:
         elif limit["reaches"] == "edge":
             said.append(what.format("stays above") + " to the edge of the data.")
         else:
-            said.append(what.format("is nowhere above") + ".")
+            said.append(
+                what.format("is nowhere above")
+                + ", as a curve that falls with resolution (shells are in the table)."
+            )
     model = figures["error_model"]
     if model is not None:
         if model["sigma_scale"] is not None:
