@@ -36,11 +36,6 @@ class UniqueVoxels:
 
     operators: np.ndarray = field(default_factory=_identity)
 
-    @property
-    def trivial(self) -> bool:
-        """Whether every voxel is its own representative."""
-        return len(self.operators) == 1
-
     def __call__(self, index: np.ndarray) -> np.ndarray:
         """(n, 3) int64: the representatives of (n, 3) voxel indices."""
         return indices_of(self.keys(keys_of(index))[0])

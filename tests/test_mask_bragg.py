@@ -37,6 +37,12 @@ BLANK = Image(
 )
 
 
+def observed_sizes(experiments, setups, table):
+    """Sizes by the strong spots of each experiment."""
+    found = spot_sizes.observed_spots(experiments, setups, table)
+    return [None if one is None else one.size for one in found]
+
+
 @pytest.fixture(scope="module")
 def scope():
     return config.master_scope(Registry.discover({}), (), ("mask",))
@@ -220,7 +226,7 @@ def test_plain_crystal_without_profile_has_no_size():
 def test_observed_size_covers_the_bounding_boxes(data_dir, name):
     run = load(data_dir, name)
     experiment = run.experiments[0]
-    (found,) = spot_sizes.observed_sizes(run.experiments, run.setups, run.reflections)
+    (found,) = observed_sizes(run.experiments, run.setups, run.reflections)
     reach = []
     table = run.reflections.select(run.reflections["id"] == 0)
     for (x, y, _), box, panel in zip(
@@ -242,7 +248,7 @@ def test_observed_size_covers_the_bounding_boxes(data_dir, name):
 def test_observed_mosaicity_of_stills_is_their_excursion(data_dir):
     run = load(data_dir, "thaumatin_grid/dials/refined")
     table = run.reflections
-    sizes = spot_sizes.observed_sizes(run.experiments, run.setups, table)
+    sizes = observed_sizes(run.experiments, run.setups, table)
     for number, size in enumerate(sizes):
         psi = table.select(table["id"] == number)["delpsical.rad"].as_numpy_array()
         assert size[0, 3] == pytest.approx(np.quantile(np.abs(psi), 0.95))
@@ -286,7 +292,7 @@ def test_observed_mosaicity_of_a_scan(data_dir, per_image):
     experiment = run.experiments[0]
     width = math.radians(experiment.scan.get_oscillation()[1])
     table, _ = scan_spots(experiment, lambda s: per_image * width + 0 * s)
-    (found, *_) = spot_sizes.observed_sizes(run.experiments, run.setups, table)
+    (found, *_) = observed_sizes(run.experiments, run.setups, table)
     assert found[0, 3] == pytest.approx(per_image * width, rel=0.15)
 
 
@@ -321,12 +327,12 @@ def test_few_spots_take_the_size_of_all_and_integrated_ones_do_not_count(data_di
     number = table["id"].as_numpy_array()
     few = np.concatenate([np.nonzero(number == 0)[0], np.nonzero(number == 1)[0][:5]])
     some = table.select(flex.size_t(few.astype(np.uint64)))
-    sizes = spot_sizes.observed_sizes(run.experiments, run.setups, some)
+    sizes = observed_sizes(run.experiments, run.setups, some)
     np.testing.assert_array_equal(sizes[1], sizes[2])
     assert not np.array_equal(sizes[0], sizes[1])
     some.set_flags(flex.bool(len(some), True), some.flags.integrated_sum)
-    assert spot_sizes.observed_sizes(run.experiments, run.setups, some) == [None] * 3
-    assert spot_sizes.observed_sizes(run.experiments, run.setups, None) == [None] * 3
+    assert observed_sizes(run.experiments, run.setups, some) == [None] * 3
+    assert observed_sizes(run.experiments, run.setups, None) == [None] * 3
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -38,8 +39,9 @@ photon = Auto
 
 
 @lru_cache(maxsize=2)
-def _memory(shape: tuple[int, int]) -> tuple:
-    """Counts, what counts, and the memory of `spots.find_in`: one image at a time."""
+def _memory(shape: tuple[int, int], thread: int) -> tuple:
+    """Counts, what counts, and the memory of `spots.find_in`: one image at a time, so
+    each thread (of a Dask worker, say) has its own."""
     from diffuse_core import spots
 
     return np.empty(shape, np.float32), np.empty(shape, bool), spots.memory_of(shape)
@@ -100,7 +102,7 @@ class PoissonOutlier(MaskModel):
         panel = geometry.index
         readout = self.readouts[geometry.setup][panel]
         raw = image.counts[panel]
-        counts, valid, memory = _memory(geometry.shape)
+        counts, valid, memory = _memory(geometry.shape, threading.get_ident())
         negative = counts_of(raw, image.usable, panel, readout, counts, valid)
         photon = self.photon or poisson.photon_of(counts, valid)
         if photon is None:

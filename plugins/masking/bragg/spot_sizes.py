@@ -110,12 +110,6 @@ class Observed:
         return np.column_stack([r0, r1, np.maximum(t0, same), t1 * np.sqrt(part)])
 
 
-def observed_sizes(experiments, setups, table) -> list[np.ndarray | None]:
-    """(1, 4) float64 for each experiment: what most of its strong spots need."""
-    found = observed_spots(experiments, setups, table)
-    return [None if one is None else one.size for one in found]
-
-
 def observed_spots(experiments, setups, table) -> list[Observed | None]:
     """What most of the strong spots of each experiment need.
 
