@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -217,6 +219,30 @@ def test_integrating_detectors_have_their_own_photon():
         keep = model.image_mask(image_of(raw), geometry)
         assert not keep[100, 100]
         assert keep.mean() > 0.9995
+
+
+def test_threads_do_not_disturb_one_another():
+    """Each of 24 images has its hot pixel at a place of its own."""
+    rng = np.random.default_rng(11)
+    images = []
+    for i in range(24):
+        counts = rng.poisson(2.0, (96, 96)).astype(np.int32)
+        counts[20 + 2 * i, 30 + i] = 1000
+        images.append(image_of(counts))
+    geometry, model = geometry_of((96, 96)), PoissonOutlier([[(0.0, 1.0)]])
+    alone = [model.image_mask(image, geometry) for image in images]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            together = list(
+                pool.map(lambda image: model.image_mask(image, geometry), images * 20)
+            )
+    finally:
+        sys.setswitchinterval(before)
+    for i, (one, other) in enumerate(zip(alone * 20, together, strict=True)):
+        assert not one[20 + 2 * (i % 24), 30 + i % 24]
+        np.testing.assert_array_equal(one, other)
 
 
 def test_unusable_pixels_tell_nothing():
