@@ -86,8 +86,7 @@ def _fill_folder(run: Run, parallel, blocks: Sequence[Block], progress) -> dict:
     run_file = Path(spec.folder) / RUN_FILE
     run_file.unlink(missing_ok=True)
     keep_experiments(experiments, spec.folder)
-    for stale in Path(spec.folder).glob(".block_*.tmp"):
-        stale.unlink(missing_ok=True)
+    _remove_unfinished(spec.folder)
     tallies = {block: run.finished(block) for block in blocks}
     waiting = [block for block in blocks if tallies[block] is None]
     reused = sum(t["images"] for t in tallies.values() if t)
@@ -108,6 +107,7 @@ def _fill_folder(run: Run, parallel, blocks: Sequence[Block], progress) -> dict:
     for old in Path(spec.folder).glob("block_*.h5"):
         if old.name not in files:
             old.unlink()
+    _remove_unfinished(spec.folder)
     record = {
         **{name: sum(t[name] for t in tallies.values()) for name in FIGURES},
         "read": round(size),
@@ -119,6 +119,12 @@ def _fill_folder(run: Run, parallel, blocks: Sequence[Block], progress) -> dict:
     temporary.write_text(json.dumps({"figures": record, "files": files}, indent=1))
     os.replace(temporary, run_file)
     return record
+
+
+def _remove_unfinished(folder: str) -> None:
+    """Removes what killed runs and workers were writing."""
+    for stale in Path(folder).glob(".block_*.tmp"):
+        stale.unlink(missing_ok=True)
 
 
 def _integrate_blocks(

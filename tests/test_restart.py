@@ -244,6 +244,23 @@ def test_two_workers_give_the_bits_of_a_serial_run(scan, undisturbed, tmp_path, 
     same_results(tmp_path, undisturbed)
 
 
+def test_what_a_killed_worker_was_writing_is_removed(scan, tmp_path, monkeypatch):
+    integrate = orchestrator._integrate_blocks
+
+    def killed(run, parallel, blocks):
+        unfinished = Path(run.spec.folder) / ".block_000000.h5.of_a_dead_worker.tmp"
+        unfinished.touch()
+        yield from integrate(run, parallel, blocks)
+        assert unfinished.exists()
+
+    monkeypatch.setattr(orchestrator, "_integrate_blocks", killed)
+    run_in(
+        tmp_path, diffuse_integrate.run, scan.expt_path, "input.image_range=1,1", SERIAL
+    )
+    names = {p.name for p in (tmp_path / "diffuse_observations").iterdir()}
+    assert names == {"block_000000.h5", "experiments.expt", "run.json"}
+
+
 def test_two_runs_in_one_folder(scan, tmp_path):
     arguments = (scan.expt_path, "input.image_range=1,1", SERIAL)
     (tmp_path / "diffuse_observations").mkdir()
