@@ -11,11 +11,13 @@ import logging
 
 import numpy as np
 
+from diffuse_core.compat import oscillation_width, trusted_limits
+
+# isort: split
 from dials.array_family import flex  # noqa: F401  (registers the flex types)
 from dxtbx import flumpy
 from scitbx import matrix
 
-from diffuse_core.compat import oscillation_width, trusted_limits
 from diffuse_core.errors import ConfigError, InputError
 from diffuse_core.geometry import BeamGeometry, PanelGeometry
 from diffuse_core.models import Image

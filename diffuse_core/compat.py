@@ -1,4 +1,8 @@
-"""The one place for what differs between DIALS 3.12 and the current release."""
+"""The one place for what differs between DIALS 3.12 and the current release.
+
+Import it before anything of DIALS: dxtbx imports scikit-learn for one function, DIALS
+pandas for another, which takes a second; here both wait until they are used.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,12 @@ import math
 import os
 from functools import cache
 
+from diffuse_core.postponed import postponed
+
+with postponed("sklearn", "cluster"):
+    import dxtbx.model.detector_helpers  # noqa: F401
+with postponed("pandas"):
+    import dials.array_family.flex  # noqa: F401
 from dxtbx.model import Panel
 from dxtbx.model.experiment_list import ExperimentListFactory
 from scitbx.array_family import flex

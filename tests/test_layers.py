@@ -62,6 +62,7 @@ LAYERS = {
     "outliers": 1,
     "panels": 1,
     "poisson": 1,
+    "postponed": 1,
     "quick_tests": 1,
     "rays": 1,
     "read_ahead": 1,
