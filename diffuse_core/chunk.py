@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from diffuse_core.memory import CHUNK_BYTES, images_within
 from diffuse_core.models import Image
-from diffuse_core.panels import Exposure, Models
+from diffuse_core.panels import Exposure, Models, n_together
 from diffuse_core.regions import pack_regions
 
 IMAGES = 12
@@ -57,13 +58,24 @@ class Chunk:
 
 
 def chunks(exposures: Iterable[Exposure], models: Models) -> Iterator[Chunk]:
-    """Chunks of at most `IMAGES` images; each is read when it is asked for."""
+    """Chunks of at most `IMAGES` images; each is read when it is asked for.
+
+    They hold whole groups of the images that masks want to see together, unless a
+    group is larger than memory allows.
+    """
     waiting: list[Exposure] = []
     for exposure in exposures:
         waiting.append(exposure)
-        size = sum(panel.nbytes for panel in exposure.image.counts)
-        if len(waiting) == images_within(CHUNK_BYTES, size, IMAGES):
+        if len(waiting) == _length(exposure.image, models):
             yield Chunk.of(waiting, models)
             waiting = []
     if waiting:
         yield Chunk.of(waiting, models)
+
+
+def _length(image: Image, models: Models) -> int:
+    """How many images like this one make a chunk."""
+    size = sum(panel.nbytes for panel in image.counts)
+    most = images_within(CHUNK_BYTES, size, IMAGES)
+    group = math.lcm(*(n_together(model, image) for model in models.masks))
+    return most - most % group if group <= most else most

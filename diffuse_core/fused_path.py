@@ -14,11 +14,11 @@ from diffuse_core.panels import (
     Models,
     PanelSetup,
     image_background,
-    image_mask,
+    image_masks,
     image_response,
 )
 from diffuse_core.stays import Stay
-from diffuse_core.usable import Usable, limits_of
+from diffuse_core.usable import limits_of, shared_trusted
 
 ROOM = 1 << 17
 """Rows that are collected before they are handed on."""
@@ -91,24 +91,15 @@ def _usable(models: Models, panel: PanelSetup, chunk: Chunk):
     Masks are (n_slow * n_fast,) bool, all of them (0,) where no image has one.
     """
     p = panel.geometry.index
-    first = chunk.images[0].usable
-    shared = all(
-        isinstance(image.usable, Usable)
-        and image.usable.moving is None
-        and image.usable.trusted.keep[p] is first.trusted.keep[p]
-        and image.usable.trusted.limits[p] == first.trusted.limits[p]
-        for image in chunk.images
-    )
     keep, limits = panel.mask, (-np.inf, np.inf)
+    shared = shared_trusted([image.usable for image in chunk.images], p)
     if shared:
-        keep, limits = keep & first.trusted.keep[p], first.trusted.limits[p]
-    masks = []
-    for image in chunk.images:
-        mask = image_mask(image, panel, models)
-        if not shared:
-            usable = np.asarray(image.usable[p])
-            mask = usable if mask is None else mask & usable
-        masks.append(mask)
+        keep, limits = keep & shared[0], shared[1]
+    masks = image_masks(chunk.images, panel, models)
+    if not shared:
+        for i, image in enumerate(chunk.images):
+            usable, mask = np.asarray(image.usable[p]), masks[i]
+            masks[i] = usable if mask is None else mask & usable
     if all(mask is None for mask in masks):
         return keep, limits, [np.empty(0, bool)] * len(masks)
     whole = np.ones(keep.shape, bool)

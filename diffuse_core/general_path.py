@@ -19,7 +19,7 @@ from diffuse_core.panels import (
     PanelSetup,
     checked,
     image_background,
-    image_mask,
+    image_masks,
     image_response,
 )
 from diffuse_core.region_kernels import keep_pixels
@@ -40,7 +40,10 @@ def integrate_chunk(
     p = geometry.index
     images = chunk.images
     counts = np.stack([image.counts[p] for image in images])
-    usable = np.stack([_usable(image, panel, models) for image in images])
+    usable = np.stack([image.usable[p] for image in images])
+    for i, mask in enumerate(image_masks(images, panel, models)):
+        if mask is not None:
+            usable[i] &= mask
     scale, responses = image_response(images, panel, models)
     shared = (
         panel.response,
@@ -81,12 +84,6 @@ def integrate_chunk(
         index, values = kernels.rows_of_box(sums, box)
         if len(index):
             yield keys_of(index), values
-
-
-def _usable(image, panel: PanelSetup, models: Models) -> np.ndarray:
-    usable = image.usable[panel.geometry.index]
-    mask = image_mask(image, panel, models)
-    return usable if mask is None else usable & mask
 
 
 def _any_mapping(mapper, panel, images, counts, keep, shared, stay: Stay):

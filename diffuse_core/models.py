@@ -158,7 +158,13 @@ class MaskModel(Model):
     The trusted range and the image set's own mask are always applied by the core.
     Override what the model needs; each method may leave the decision to others by
     returning None (or nothing).
+
+    Attributes:
+        together: Rotation (deg) over which `image_masks` wants consecutive images of a
+            scan at once; 0: each on its own.
     """
+
+    together: float = 0.0
 
     def panel_mask(self, geometry: PanelGeometry) -> np.ndarray | None:
         """(n_slow, n_fast) bool, True = keep, the same for every image of the setup."""
@@ -167,6 +173,17 @@ class MaskModel(Model):
     def image_mask(self, image: Image, geometry: PanelGeometry) -> np.ndarray | None:
         """(n_slow, n_fast) bool, True = keep, for one image."""
         return None
+
+    def image_masks(
+        self, images: Sequence[Image], geometry: PanelGeometry
+    ) -> Sequence[np.ndarray | None]:
+        """What `image_mask` says of each of some consecutive images of a block.
+
+        They are as many as rotate by `together`, fewer at the end of a block or where
+        memory does not hold them, and one where it is 0 or for stills. For models that
+        look at them together; the same array may stand for several images.
+        """
+        return [self.image_mask(image, geometry) for image in images]
 
     def lattice_regions(self, image: Image) -> Sequence[LatticeRegion]:
         """Regions around lattice points to leave out of one image."""

@@ -126,15 +126,45 @@ def _backgrounds(models: Models, shape: tuple[int, int], of_model) -> tuple:
     return mean, variance
 
 
-def image_mask(image: Image, panel: PanelSetup, models: Models) -> np.ndarray | None:
-    """Product of what the masks say of one image; None if they say nothing."""
-    mask = None
+def n_together(model: MaskModel, image: Image) -> int:
+    """How many consecutive images like this one the model wants to see at once."""
+    if not image.width:
+        return 1
+    return max(1, int(model.together / abs(image.width) + 1e-6))
+
+
+def image_masks(
+    images: Sequence[Image], panel: PanelSetup, models: Models
+) -> list[np.ndarray | None]:
+    """Product of what the masks say of each image; None where they say nothing.
+
+    Args:
+        images: Consecutive images of a block, the first of them the first of a group
+            (`n_together`) of each mask.
+        panel: The panel.
+        models: The models of the run.
+
+    Raises:
+        PluginError: A model returns too few or too many masks, or of the wrong shape.
+    """
+    masks: list[np.ndarray | None] = [None] * len(images)
     for model in models.masks:
-        one = model.image_mask(image, panel.geometry)
-        if one is not None:
-            one = checked(model, one, panel.geometry.shape).astype(bool, copy=False)
-            mask = one if mask is None else mask & one
-    return mask
+        step = n_together(model, images[0])
+        for start in range(0, len(images), step):
+            group = images[start : start + step]
+            found = model.image_masks(group, panel.geometry)
+            if len(found) != len(group):
+                raise PluginError(
+                    f"{type(model).__name__}.image_masks returned {len(found)} masks "
+                    f"for {len(group)} images."
+                )
+            for i, one in enumerate(found, start):
+                if one is None:
+                    continue
+                one = checked(model, one, panel.geometry.shape)
+                one, other = one.astype(bool, copy=False), masks[i]
+                masks[i] = one if other is None else other & one
+    return masks
 
 
 def image_response(

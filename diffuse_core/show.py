@@ -15,6 +15,7 @@ from diffuse_core.models import (
     IntensityBackground,
     MaskModel,
 )
+from diffuse_core.panels import n_together
 from diffuse_core.region_kernels import keep_pixels
 from diffuse_core.regions import pack_regions
 
@@ -36,13 +37,22 @@ def masks(
     models: Sequence[tuple[str, MaskModel]],
     panels: Sequence[PanelGeometry],
     image: Image,
+    images: Sequence[Image] = (),
 ) -> list[Shown]:
-    """What each mask keeps of an image, what its format keeps, and what all keep."""
+    """What each mask keeps of an image, what its format keeps, and what all keep.
+
+    Args:
+        models: Names and models.
+        panels: The panels.
+        image: The image.
+        images: Consecutive images, this one among them, for models that look at them
+            together; else it is seen on its own.
+    """
     found = []
     if image.usable:
         found.append(Shown("image format", [np.array(u, bool) for u in image.usable]))
     found += [
-        Shown(name, [_kept(model, panel, image) for panel in panels])
+        Shown(name, [_kept(model, panel, image, images or [image]) for panel in panels])
         for name, model in models
     ]
     return [*found, _together("all masks", found, panels, np.logical_and, True)]
@@ -102,9 +112,15 @@ def backgrounds(
     return [*found, _together("sum", found, panels, np.add, 0.0)]
 
 
-def _kept(model: MaskModel, panel: PanelGeometry, image: Image) -> np.ndarray:
+def _kept(
+    model: MaskModel, panel: PanelGeometry, image: Image, images: Sequence[Image]
+) -> np.ndarray:
     keep = np.ones(panel.shape, bool)
-    for one in (model.panel_mask(panel), model.image_mask(image, panel)):
+    number = next(i for i, one in enumerate(images) if one.index == image.index)
+    step = n_together(model, image)
+    start = number // step * step
+    of_images = model.image_masks(images[start : start + step], panel)
+    for one in (model.panel_mask(panel), of_images[number - start]):
         if one is not None:
             keep &= one
     regions = pack_regions([list(model.lattice_regions(image))])

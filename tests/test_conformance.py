@@ -167,6 +167,11 @@ class NeedsCounts(_Plain, MaskModel):
         return image.counts[geometry.index] < 10
 
 
+class OneForAll(_Plain, MaskModel):
+    def image_masks(self, images, geometry):
+        return [np.ones(geometry.shape, bool)]
+
+
 class Regions(_Plain, MaskModel):
     affine_shape = (3, 4)
 
@@ -318,6 +323,7 @@ def test_a_good_model_passes(model, kind):
         (NotPicklable, "correction", "can't be pickled"),
         (IntegerMask, "mask", "as bool, not uint8"),
         (NeedsCounts, "mask", "image_mask(image 7 without counts, panel 0) fails"),
+        (OneForAll, "mask", "must give 3 masks, not 1"),
         (WrongRegions, "mask", "LatticeRegion.affine with shape (3, 4)"),
         (MeanOnly, "background", "must give (mean, variance)"),
         (NegativeVariance, "background", "negative variance"),

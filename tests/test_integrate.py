@@ -234,6 +234,64 @@ def test_images_are_taken_in_chunks_without_trace(monkeypatch, mapper):
         assert parts[name] == pytest.approx(values, rel=1e-6)
 
 
+class Groups(MaskModel):
+    """Notes which images it sees together; leaves out a column for each before."""
+
+    def __init__(self, together):
+        self.together = together
+        self.seen = []
+
+    @classmethod
+    def from_params(cls, params, run):
+        return cls(0.0)
+
+    def image_masks(self, images, geometry):
+        self.seen.append([image.index for image in images])
+        masks = np.ones((len(images), *SHAPE), bool)
+        for i, mask in enumerate(masks):
+            mask[:, :i] = False
+        return list(masks)
+
+
+@pytest.mark.parametrize("mapper", [Thirds, ThirdsOneByOne])
+def test_masks_see_images_together_whatever_the_chunks(monkeypatch, mapper):
+    """Groups of 3 and of 2 (a third more than 2 images) of 11: chunks hold whole ones.
+
+    Only a group that no chunk holds is divided.
+    """
+    width = image(0, np.zeros(SHAPE)).width
+    found = []
+    for most in (12, 7):
+        masks = [Groups(3 * width), Groups(2.3 * width)]
+        monkeypatch.setattr("diffuse_core.chunk.IMAGES", most)
+        models = Models(masks, [], [], mapper())
+        images = list(exposures(np.random.default_rng(1), 11))
+        columns, tally = integrate(models, images)
+        assert masks[0].seen == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10]]
+        assert masks[1].seen == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9], [10]]
+        found.append((columns["counts"].sum(), columns["pixels"].sum()))
+        kept = [
+            image.usable[0][:, max(i % 3, i % 2) :].sum()
+            for i, image in enumerate(exposure.image for exposure in images)
+        ]
+        assert tally["used"] == sum(kept)
+    assert found[0] == found[1]
+    masks = [Groups(5 * width)]
+    monkeypatch.setattr("diffuse_core.chunk.IMAGES", 4)
+    integrate(Models(masks, [], [], mapper()), exposures(np.random.default_rng(1), 6))
+    assert masks[0].seen == [[0, 1, 2, 3], [4, 5]]
+
+
+def test_too_few_masks_are_refused():
+    class Half(Groups):
+        def image_masks(self, images, geometry):
+            return [None] * (len(images) // 2)
+
+    models = Models([Half(1e9)], [], [], Thirds())
+    with pytest.raises(PluginError, match="Half.image_masks returned 2 masks for 4"):
+        integrate(models, exposures(np.random.default_rng(1), 4))
+
+
 def test_photons_are_raw_values_less_pedestal_over_gain():
     rng = np.random.default_rng(4)
     models = Models([], [], [], Thirds())

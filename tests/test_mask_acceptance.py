@@ -130,9 +130,12 @@ def measure(simulated, indexed):
     models = models_of(run_inputs)
     geometry = panel_geometry(experiments[0], 0, 0)
     keys, rows = [], []
-    for exposure in ImageSource(run_inputs, 1).exposures(Block(0, 0, 0, N_IMAGES)):
-        image, usable = exposure.image, exposure.image.usable[0]
-        keep = show.masks(models, [geometry], image)[-1].values[0]
+    n_images = len(experiments[0].imageset)
+    source = ImageSource(run_inputs, 1).exposures(Block(0, 0, 0, n_images))
+    images = [exposure.image for exposure in source]
+    for image in images:
+        usable = image.usable[0]
+        keep = show.masks(models, [geometry], image, images)[-1].values[0]
         total, bad = simulation.parts(image.index)
         hkl = geometry.s.astype(float) @ image.to_hkl.T
         index = np.floor(DIVISIONS * hkl + 0.5).astype(int)

@@ -245,6 +245,58 @@ def test_threads_do_not_disturb_one_another():
         np.testing.assert_array_equal(one, other)
 
 
+def test_spots_of_finely_sliced_images_are_found_together():
+    """Five images of 0.1 degree with 0.3 counts a pixel; each spot rocks through them.
+
+    Of the pixels that spots make more than twice as bright, and of what spots add,
+    nearly all is found in the images together, less than half in each on its own.
+    """
+    rng = np.random.default_rng(31)
+    level, width, photons, n = 0.3, 1.1, 60, 5
+    apart = 36
+    x, y = (v % apart - apart / 2 - 0.2 for v in (X, Y))
+    spot = np.exp(-(x**2 + y**2) / 2 / width**2) / (2 * np.pi * width**2) * photons
+    rocking = np.array([0.1, 0.2, 0.4, 0.2, 0.1])
+    images = [
+        replace(
+            make_image(i),
+            width=0.1,
+            counts=(rng.poisson(level + share * spot).astype(np.int32),),
+            usable=(np.ones(spot.shape, bool),),
+        )
+        for i, share in enumerate(rocking)
+    ]
+    geometry = geometry_of(spot.shape)
+    model = PoissonOutlier([[(0.0, 1.0)]], width=0.5)
+    together = model.image_masks(images, geometry)
+    alone = [model.image_mask(image, geometry) for image in images]
+    bright = spot > n * level
+    left = [
+        sum((keep * spot * s).sum() for keep, s in zip(masks, rocking, strict=True))
+        for masks in (together, alone)
+    ]
+    missed = [np.mean([keep[bright].mean() for keep in m]) for m in (together, alone)]
+    assert missed[0] < 0.02 and missed[1] > 0.5
+    assert left[0] < 0.05 * spot.sum() and left[1] > 0.3 * spot.sum()
+    clean = spot < 0.05 * n * level
+    assert np.mean([keep[clean].mean() for keep in together]) > 0.99
+
+
+def test_a_pixel_that_one_image_may_not_use_is_left_out_of_all():
+    rng = np.random.default_rng(32)
+    images = [image_of(rng.poisson(2.0, (96, 96)).astype(np.int32)) for _ in range(3)]
+    overload = np.ones((96, 96), bool)
+    overload[40, 50] = False
+    images[1] = replace(images[1], usable=(overload,))
+    model = PoissonOutlier([[(0.0, 1.0)]], width=0.5)
+    for keep in model.image_masks(images, geometry_of((96, 96))):
+        assert not keep[40, 50]
+        assert keep.mean() > 0.995
+    empty = replace(images[0], counts=(), usable=())
+    masks = model.image_masks([empty, images[0]], geometry_of((96, 96)))
+    assert masks[0] is None and masks[1] is not None
+
+
 def test_unusable_pixels_tell_nothing():
     rng = np.random.default_rng(10)
     counts = rng.poisson(2.0, (SIZE, SIZE)).astype(np.int32)

@@ -18,6 +18,7 @@ from diffuse_core import boundary, plan
 from diffuse_core.compat import load_experiments, trusted_limits
 from diffuse_core.models import RunInputs
 from diffuse_core.simulate import run_simulation
+from diffuse_core.usable import MOST, Trusted, Usable, counts_of
 
 SHAPES = ((30, 40), (20, 50))
 RANGE = (0.0, 1000.5)
@@ -196,3 +197,30 @@ def test_reader_is_kept_while_the_images_are_the_same(tmp_path, monkeypatch):
     seen = [e.image.usable for block in blocks for e in source.exposures(block)]
     assert len(seen) == 4
     assert len({id(usable.trusted.keep[0]) for usable in seen}) == 1
+
+
+@pytest.mark.parametrize("n", [1, 5, MOST, 2 * MOST + 3])
+@pytest.mark.parametrize("readout", [(0.0, 1.0), (7.0, 2.5)])
+@pytest.mark.parametrize("shared", [True, False])
+def test_counts_of_images_add_up_where_all_may_be_used(n, readout, shared):
+    """Against plain sums; longer than a strip, and no multiple of one."""
+    rng = np.random.default_rng(n)
+    shape = (67, 131)
+    raw = [rng.integers(-3, 30, shape).astype(np.int32) for _ in range(n)]
+    low, high = -2.0, 28.5
+    keep = rng.random(shape) < 0.9
+    trusted = Trusted((keep,), ((low, high),))
+    usable = [Usable(trusted, (one,)) for one in raw]
+    if not shared:
+        usable = [(one[0],) for one in usable]
+        usable[0] = ()
+    counts, valid = np.full(shape, 99.0, np.float32), np.ones(shape, bool)
+    negative = counts_of(raw, usable, 0, readout, counts, valid)
+    good = [(one >= low) & (one <= high) & keep for one in raw]
+    if not shared:
+        good[0] = np.ones(shape, bool)
+    good = np.logical_and.reduce(good)
+    total = (np.sum(raw, axis=0) - n * readout[0]) / readout[1]
+    np.testing.assert_array_equal(valid, good)
+    np.testing.assert_allclose(counts, np.where(good, total, 0.0), rtol=1e-5, atol=1e-4)
+    assert negative == (counts < 0).any()

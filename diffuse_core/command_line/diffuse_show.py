@@ -4,7 +4,8 @@ Writes a table of each selected model, and of all together, and a picture of the
 detector as it is seen from the sample: the share of pixels that masks keep, the
 response of corrections, the counts per second of backgrounds. Takes the files and the
 parameters that dials.diffuse takes, and one image: the middle of the first experiment
-unless you name another.
+unless you name another. Masks that look at several images together see those that
+follow it.
 
 Examples::
 
@@ -29,6 +30,7 @@ from diffuse_core import boundary, config, inputs, show
 from diffuse_core.command_line import common
 from diffuse_core.errors import ConfigError
 from diffuse_core.models import Image, RunInputs
+from diffuse_core.panels import n_together
 from diffuse_core.plan import ImageSource
 
 logger = logging.getLogger("dials.diffuse")
@@ -74,7 +76,7 @@ def run(args=None) -> None:
 
     pairs = list(zip(names, models(kind), strict=True))
     if kind == "mask":
-        shown = show.masks(pairs, panels, image)
+        shown = show.masks(pairs, panels, image, _following(run, image, pairs))
     elif kind == "correction":
         shown = show.corrections(pairs, panels, image)
     else:
@@ -82,6 +84,7 @@ def run(args=None) -> None:
         responses = show.corrections(others, panels, image)[-1].values
         responses = [r.astype(np.float32) for r in responses]
         shown = show.backgrounds(pairs, panels, image, responses)
+    options.begin()
     logger.info("Experiment %d, image %d", params.show.experiment, number)
     logger.info("\n%s", _table(shown, kind))
     if params.output.pictures:
@@ -126,10 +129,21 @@ def _image(run: RunInputs, params) -> tuple[Image, int]:
             f"show.image={number}: experiment {params.experiment} has images "
             f"{first} to {first + size - 1}."
         )
-    index = number - first
-    image = ImageSource(run, 1).image(params.experiment, index)
-    counts, usable = boundary.read_image(experiment, index)
-    return replace(image, counts=counts, usable=usable), number
+    return _with_pixels(run, params.experiment, number - first), number
+
+
+def _with_pixels(run: RunInputs, experiment: int, index: int) -> Image:
+    image = ImageSource(run, 1).image(experiment, index)
+    counts, usable = boundary.read_image(run.experiments[experiment], index)
+    return replace(image, counts=counts, usable=usable)
+
+
+def _following(run: RunInputs, image: Image, masks) -> list[Image]:
+    """The image and those after it that masks look at together with it."""
+    n = max(n_together(model, image) for _, model in masks)
+    stop = min(image.index + n, len(run.experiments[image.experiment].imageset))
+    later = range(image.index + 1, stop)
+    return [image, *(_with_pixels(run, image.experiment, index) for index in later)]
 
 
 def _title(shown: show.Shown, kind: str) -> str:

@@ -66,7 +66,7 @@ def calls_of(
             yield from _of_panel(model, geometry)
             for image in images:
                 yield from _of_image(model, image, geometry)
-            if isinstance(model, BackgroundModel):
+            if isinstance(model, (BackgroundModel, MaskModel)):
                 yield from _of_blocks(model, images, geometry)
         for image in images:
             if isinstance(model, MaskModel):
@@ -134,13 +134,20 @@ def _of_image(model: Model, image: Image, geometry: PanelGeometry) -> Iterator[C
 
 
 def _of_blocks(
-    model: BackgroundModel, images: Sequence[Image], geometry: PanelGeometry
+    model: Model, images: Sequence[Image], geometry: PanelGeometry
 ) -> Iterator[Call]:
     for still in (False, True):
         block = [image for image in images if (image.width == 0) == still]
         if not block:
             continue
         what = "of a still" if still else "of a scan"
+        if isinstance(model, MaskModel):
+            yield Call(
+                f"image_masks(images {what}, panel {geometry.index})",
+                lambda block=block: list(model.image_masks(block, geometry)),
+                lambda value, block=block: _masks(value, len(block), geometry.shape),
+            )
+            continue
         yield Call(
             f"block_background(block {what}, panel {geometry.index})",
             lambda block=block: model.block_background(
@@ -282,6 +289,12 @@ def _domain(model: ScalingComponent) -> tuple[Domain, dict[str, np.ndarray]]:
 def _mask(value, shape: tuple[int, int]) -> None:
     if value is not None:
         _array(value, shape, "b", "the mask")
+
+
+def _masks(values, n: int, shape: tuple[int, int]) -> None:
+    require(len(values) == n, f"must give {n} masks, not {len(values)}")
+    for value in values:
+        _mask(value, shape)
 
 
 def _response(value, shape: tuple[int, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Masks what does not come from the smooth scattering around it, image by image."""
+"""Masks what does not come from the smooth scattering around it, in some images."""
 
 from __future__ import annotations
 
@@ -19,6 +19,12 @@ from diffuse_core.models import Image, MaskModel, RunInputs
 logger = logging.getLogger("dials.diffuse")
 
 PHIL = """
+width = 0.5
+  .type = float(value_min=0, allow_none=False)
+  .help = "Rotation (deg) over which consecutive images are searched as one, their"
+          "counts added up: what is found is left out of all of them. Weak spots of"
+          "finely sliced scans are seen only so, and it is quicker. 0: each image on"
+          "its own."
 pixel_false_alarm = 1e-6
   .type = float(value_min=1e-300, value_max=0.1, allow_none=False)
   .help = "Bound on the probability that a clean pixel is left out by chance."
@@ -62,6 +68,7 @@ class PoissonOutlier(MaskModel):
         spot_false_alarm: Probability that a clean place is taken for a spot.
         leak: Largest share of what is around that a spot may add to a pixel.
         photon: Counts of a photon after pedestal and gain; None = from the image.
+        width: Rotation (deg) over which images are searched as one.
     """
 
     def __init__(
@@ -71,11 +78,13 @@ class PoissonOutlier(MaskModel):
         spot_false_alarm: float = 1e-4,
         leak: float = 0.1,
         photon: float | None = None,
+        width: float = 0.0,
     ) -> None:
         self.readouts = readouts
         self.limits = -math.log(pixel_false_alarm), -math.log(spot_false_alarm)
         self.leak = leak
         self.photon = photon
+        self.together = width
 
     @classmethod
     def from_params(cls, params, run: RunInputs) -> PoissonOutlier:
@@ -90,20 +99,34 @@ class PoissonOutlier(MaskModel):
             panels = boundary.readouts(run.first_of_setup(setup))
             readouts.append([(panel.pedestal, panel.gain) for panel in panels])
         chances = params.pixel_false_alarm, params.spot_false_alarm
-        return cls(readouts, *chances, params.leak, photon)
+        return cls(readouts, *chances, params.leak, photon, params.width)
 
     def image_mask(self, image: Image, geometry: PanelGeometry) -> np.ndarray | None:
         """(n_slow, n_fast) bool; None where the mean count is not above 0."""
+        return self.image_masks([image], geometry)[0]
+
+    def image_masks(
+        self, images: Sequence[Image], geometry: PanelGeometry
+    ) -> Sequence[np.ndarray | None]:
+        """One mask for all: of their counts together.
+
+        A pixel that one of the images may not use is left out of all of them.
+        """
+        mask = self._mask([i for i in images if i.counts], geometry)
+        return [mask if image.counts else None for image in images]
+
+    def _mask(self, images: Sequence[Image], geometry: PanelGeometry):
         from diffuse_core import poisson, spots
         from diffuse_core.usable import counts_of
 
-        if not image.counts:
+        if not images:
             return None
         panel = geometry.index
         readout = self.readouts[geometry.setup][panel]
-        raw = image.counts[panel]
+        raw = [image.counts[panel] for image in images]
+        usable = [image.usable for image in images]
         counts, valid, memory = _memory(geometry.shape, threading.get_ident())
-        negative = counts_of(raw, image.usable, panel, readout, counts, valid)
+        negative = counts_of(raw, usable, panel, readout, counts, valid)
         photon = self.photon or poisson.photon_of(counts, valid)
         if photon is None:
             return None
@@ -112,7 +135,10 @@ class PoissonOutlier(MaskModel):
         if negative:
             np.maximum(counts, np.float32(0.0), out=counts)
         found = spots.find_in(memory, counts, valid, *self.limits, self.leak)
-        return np.logical_not(found, out=found)
+        keep = np.logical_not(found, out=found)
+        if len(images) > 1:
+            keep &= valid
+        return keep
 
 
 @hookimpl
