@@ -47,6 +47,17 @@ def locked(folder: str | os.PathLike) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
+def check_free(folder: str | os.PathLike) -> None:
+    """Refuses a folder that another run has now, before more is done.
+
+    Raises:
+        ConfigError: Another run has it.
+    """
+    if Path(folder).is_dir():
+        with locked(folder):
+            pass
+
+
 def _opened(path: Path) -> tuple[IO[str], bool]:
     """The file, and whether it is locked; never one that another run has removed."""
     while True:

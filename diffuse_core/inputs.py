@@ -11,7 +11,6 @@ from dials.array_family import flex
 from dxtbx import flumpy
 from dxtbx.model.experiment_list import ExperimentList
 
-from diffuse_core import boundary
 from diffuse_core.compat import load_experiments
 from diffuse_core.errors import InputError
 
@@ -163,6 +162,8 @@ def _plausible(table, ids: np.ndarray, new: np.ndarray, experiments) -> bool:
     """False if predicted positions are not where the experiments put their indices."""
     if "xyzcal.px" not in table or "miller_index" not in table or not len(table):
         return True
+    from diffuse_core import boundary
+
     panel = flumpy.to_numpy(table["panel"])
     sample = np.linspace(0, len(table) - 1, min(len(table), 100)).astype(int)
     xyz = flumpy.to_numpy(table["xyzcal.px"])

@@ -15,10 +15,10 @@ from pathlib import Path
 from diffuse_core import boundary
 from diffuse_core.compiled import is_compiled
 from diffuse_core.errors import InputError
-from diffuse_core.folder_lock import locked
+from diffuse_core.folder_lock import check_free, locked
 from diffuse_core.fused_kernel import accumulate
 from diffuse_core.io.image_files import bytes_per_image
-from diffuse_core.merge_stage import symmetry_of_merging
+from diffuse_core.kept_experiments import keep_experiments
 from diffuse_core.observations import RUN_FILE
 from diffuse_core.parallel import run_tasks
 from diffuse_core.plan import (
@@ -30,7 +30,6 @@ from diffuse_core.plan import (
 )
 from diffuse_core.registry import Registry
 from diffuse_core.run import Run, RunSpec
-from diffuse_core.scale_stage import keep_experiments
 
 logger = logging.getLogger("dials.diffuse")
 
@@ -64,10 +63,13 @@ def integrate(
         ConfigError: Another run works in the folder, or the parameters can't be used.
         InputError: The experiments can't be used, or files of workers are not seen.
     """
+    check_free(spec.folder)
     run = Run(spec, registry)
     experiments = run.inputs.experiments
     space_group = symmetry_of(experiments)
     if merging is not None:
+        from diffuse_core.merge_stage import symmetry_of_merging
+
         symmetry_of_merging(run.models.mapper.grid, space_group, merging)
     numbers = used_experiments(experiments, params.input.crystals)
     blocks = make_blocks(

@@ -3,66 +3,29 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-
-from dxtbx.model import ExperimentList
 
 from diffuse_core import boundary, config
 from diffuse_core.ambiguity_stage import Ambiguity, by_maps, question
 from diffuse_core.bragg_ambiguity import Bragg, by_bragg
 from diffuse_core.collection import collect
-from diffuse_core.compat import load_experiments
-from diffuse_core.errors import ConfigError, DiffuseError, InputError
+from diffuse_core.errors import ConfigError, DiffuseError
+from diffuse_core.kept_experiments import EXPERIMENTS, experiments_of
 from diffuse_core.merge_stage import open_reduction
 from diffuse_core.models import RunInputs
 from diffuse_core.reduction import no_progress
 from diffuse_core.registry import Registry
-from diffuse_core.rows import Rows, Source
+from diffuse_core.rows import Rows
 from diffuse_core.scale_model import ScaleModel
 from diffuse_core.scaling import Options, fit_scales
 
 logger = logging.getLogger("dials.diffuse")
 
-EXPERIMENTS = "experiments.expt"
-"""Copy of the experiments in a folder of observations: scaling needs the geometry."""
-
-
 FOR_COSYM = 500
 """Experiments beyond which auto asks the maps: dials.cosym takes about 6 minutes for
 these, four times as long for twice as many."""
-
-
-def keep_experiments(experiments, folder: str | os.PathLike) -> None:
-    """Writes the experiments into the folder of their observations."""
-    target = Path(folder) / EXPERIMENTS
-    temporary = target.with_name(f".{os.getpid()}_{EXPERIMENTS}")
-    try:
-        experiments.as_file(str(temporary))
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def experiments_of(sources: Sequence[Source]):
-    """dxtbx ExperimentList with the experiment of each source.
-
-    Raises:
-        InputError: A folder of observations has no experiments.
-    """
-    lists = {}
-    for folder in {source.folder for source in sources}:
-        path = Path(folder) / EXPERIMENTS
-        if not path.exists():
-            raise InputError(
-                f"The folder {folder} holds no {EXPERIMENTS}: run "
-                "dials.diffuse_integrate again, which writes it and uses the "
-                "observations that are there."
-            )
-        lists[folder] = load_experiments(str(path), check_format=False)
-    return ExperimentList([lists[s.folder][s.number] for s in sources])
 
 
 def scale(

@@ -34,6 +34,7 @@ from diffuse_core.collection import collect
 from diffuse_core.command_line import diffuse_scale
 from diffuse_core.errors import ConfigError, DiffuseError
 from diffuse_core.grid import keys_of
+from diffuse_core.kept_experiments import keep_experiments
 from diffuse_core.lattice import ambiguities, lattice_operators
 from diffuse_core.reduction import hash_of
 from diffuse_core.report.scaling import scaling_items
@@ -230,7 +231,7 @@ def p4():
 
 def folder_of(path: Path, experiments, planted: list[bool]) -> str:
     folder = write_folder(path, planted)
-    scale_stage.keep_experiments(experiments, folder)
+    keep_experiments(experiments, folder)
     return folder
 
 

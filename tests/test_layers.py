@@ -117,6 +117,7 @@ LAYERS = {
     "executors": 2,
     "folder_lock": 2,
     "inputs": 2,
+    "kept_experiments": 2,
     "lattice": 2,
     "io": 2,
     "materials": 2,

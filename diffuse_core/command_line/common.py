@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
@@ -15,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import dials.util
-import dials.util.log
 from dials.util import Sorry
 from dials.util.options import ArgumentParser
 
 import diffuse_core
 from diffuse_core import config
+from diffuse_core.command_line.log_file import start_log
 from diffuse_core.command_line.progress import progress_bar
 from diffuse_core.command_line.recipes import for_this_command
 from diffuse_core.compat import dials_version
@@ -36,6 +37,7 @@ __all__ = [
     "parse",
     "processes",
     "progress_bar",
+    "working",
     "write_json",
     "write_text",
 ]
@@ -73,12 +75,16 @@ class Options:
         working: The working PHIL as a libtbx scope.
         files: Arguments that are neither parameters nor .phil files.
         registry: The plug-ins.
+        begin: To be called when the run can't be refused any more: from then on it
+            writes what an earlier run may have left, first of all its log and working
+            PHIL. A second call does nothing.
     """
 
     params: Any
     working: Any
     files: list[str]
     registry: Registry
+    begin: Callable[[], None]
 
 
 def parse(
@@ -92,7 +98,7 @@ def parse(
     more: Callable[[Sequence[str]], Any] | None = None,
     exists: Callable[[str], bool] = os.path.exists,
 ) -> Options:
-    """Reads the command line, starts the log, writes the working PHIL.
+    """Reads the command line, starts the log.
 
     Args:
         args: Arguments, or None for those of the process.
@@ -150,7 +156,7 @@ def parse(
     if not files:
         parser.print_help()
         raise SystemExit(0)
-    dials.util.log.config(verbosity=options.verbose, logfile=params.output.log)
+    open_log = start_log(options.verbose, params.output.log)
     logger.info("dials.diffuse %s, %s", diffuse_core.__version__, dials_version())
     for failure in registry.failures:
         logger.warning(
@@ -164,8 +170,13 @@ def parse(
             "Parameters of other commands, not used here: %s", " ".join(foreign)
         )
     working = config.only_selected(registry, scope.format(params), params)
-    write_text(params.output.phil, working.as_str())
-    return Options(params, working, files, registry)
+
+    @functools.cache
+    def begin() -> None:
+        open_log()
+        write_text(params.output.phil, working.as_str())
+
+    return Options(params, working, files, registry, begin)
 
 
 def _parameters_of_all_commands(registry: Registry, arguments: Sequence[str]):
@@ -190,6 +201,24 @@ def processes(params) -> None:
     """Replaces `parallel.nproc=Auto` by the number of cores of this job."""
     if not isinstance(params.parallel.nproc, int):
         params.parallel.nproc = available_cores()
+
+
+@contextlib.contextmanager
+def working(begin: Callable[[], None], description: str, unit: str = "image"):
+    """`progress_bar` of the work of a run, which begins with its first progress.
+
+    Args:
+        begin: Called then, and at the end; see `Options`.
+        description, unit: As for `progress_bar`.
+    """
+    with progress_bar(description, unit) as show:
+
+        def progress(*args: float) -> None:
+            begin()
+            show(*args)
+
+        yield progress
+    begin()
 
 
 def write_text(path: str | None, text: str) -> None:

@@ -28,7 +28,8 @@ from dataclasses import replace
 from diffuse_core import config
 from diffuse_core.command_line import common, stages
 from diffuse_core.command_line.finish import finish
-from diffuse_core.raw_images import chain, phil, sources
+from diffuse_core.folder_lock import check_free
+from diffuse_core.raw_images import phil, sources
 
 NAME = "dials.diffuse"
 
@@ -56,9 +57,16 @@ def run(args=None) -> None:
         more=phil.program_scopes,
         exists=sources.exists,
     )
+    from diffuse_core.raw_images import chain
+
     common.processes(options.params)
+    check_free(options.params.output.observations)
     files = chain.models_of(
-        options.files, options.params, options.working, common.progress_bar
+        options.files,
+        options.params,
+        options.working,
+        common.progress_bar,
+        options.begin,
     )
     options = replace(options, files=files)
     figures = {}

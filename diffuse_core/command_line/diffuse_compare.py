@@ -25,7 +25,6 @@ import logging
 import os
 import sys
 
-import dials.util.log
 from dials.util import Sorry
 from dials.util.options import ArgumentParser
 from iotbx import phil
@@ -33,6 +32,7 @@ from iotbx import phil
 import diffuse_core
 from diffuse_core import matching
 from diffuse_core.command_line.common import command, write_json
+from diffuse_core.command_line.log_file import start_log
 from diffuse_core.compare import compare
 from diffuse_core.errors import ConfigError, InputError
 from diffuse_core.grid import Grid
@@ -99,7 +99,7 @@ output {
 @command
 def run(args=None) -> None:
     """Entry point of `dials.diffuse_compare`."""
-    params, names, expt = _parse(args)
+    params, names, expt, open_log = _parse(args)
     cell = None if params.unit_cell is None else params.unit_cell.parameters()
     group = None if params.space_group is None else params.space_group.group()
     a, b = _read(names, cell, params.ccp4.frame, params.reindex)
@@ -114,13 +114,15 @@ def run(args=None) -> None:
         min_coverage=params.resample.min_coverage,
         orientation=None if expt is None else _orientation(expt),
     )
+    edges = _edges(matched.pair.s, params)
+    sets = _sets(matched.pair, params.exclude.bragg)
+    open_log()
     for note in matched.notes:
         logger.info("%s", note)
     pair = matched.pair
     logger.info("%d common voxels of %s", len(pair), _widths(pair.steps))
-    edges = _edges(pair.s, params)
     results = {}
-    for key, which in _sets(pair, params.exclude.bragg).items():
+    for key, which in sets.items():
         results[key] = compare(pair.rows(which), edges)
         logger.info("\n%s\n%s", TITLES[key], report.shell_table(results[key]))
         logger.info("\n%s", report.fit_table(results[key]))
@@ -171,12 +173,12 @@ def _parse(args):
             f"Two maps are compared, and {len(names)} were given with {len(expts)} "
             ".expt files: give two, and one .expt file at most."
         )
-    dials.util.log.config(verbosity=options.verbose, logfile=params.output.log)
+    open_log = start_log(options.verbose, params.output.log)
     logger.info("dials.diffuse %s", diffuse_core.__version__)
     difference = parser.diff_phil.as_str()
     if difference.strip():
         logger.info("Parameters that differ from the defaults:\n%s", difference)
-    return params, names, (expts or [None])[0]
+    return params, names, (expts or [None])[0], open_log
 
 
 def _read(names, cell, frame: str, reindex: str | None) -> list:

@@ -26,12 +26,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import dials.util.log
 from dials.util import Sorry
 from dials.util.options import ArgumentParser
 
 import diffuse_core
 from diffuse_core.command_line import common
+from diffuse_core.command_line.log_file import start_log
 from diffuse_core.compat import dials_version
 from diffuse_core.simulate.phil import phil_scope
 from diffuse_core.simulate.run import simulate
@@ -62,12 +62,12 @@ def run(args: Sequence[str] | None = None) -> None:
         if equals:
             raise Sorry(f"There is no parameter {name}; see -c for those that exist.")
         raise Sorry(f"{argument} is not a file with parameters, nor parameter=value.")
-    dials.util.log.config(verbosity=options.verbose, logfile=params.output.log)
+    open_log = start_log(options.verbose, params.output.log)
     logger.info("dials.diffuse %s, %s", diffuse_core.__version__, dials_version())
     logger.info(
         "Parameters that differ from the defaults:\n%s", parser.diff_phil.as_str()
     )
-    with common.progress_bar("Simulating") as progress:
+    with common.working(open_log, "Simulating") as progress:
         result = simulate(params, Path(params.output.directory), progress)
     logger.info(
         "Models:      %s\nReflections: %s\nTruth:       %s",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from diffuse_core.command_line.common import Options, write_json
-from diffuse_core.report.html import write_html
-from diffuse_core.report.items import stage_items
-from diffuse_core.scale_model import ScaleModel
+
+if TYPE_CHECKING:
+    from diffuse_core.scale_model import ScaleModel
 
 logger = logging.getLogger("dials.diffuse")
 
@@ -31,6 +32,10 @@ def finish(
     write_json(output.json, figures)
     if not output.html:
         return
+    from diffuse_core.report.html import write_html
+    from diffuse_core.report.items import stage_items
+    from diffuse_core.scale_model import ScaleModel
+
     record = figures.get("provenance", {})
     about = ", ".join(str(record[key]) for key in ("program", "dials") if key in record)
     used = getattr(getattr(options.params, "merging", None), "scales", None)

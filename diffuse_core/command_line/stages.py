@@ -1,4 +1,8 @@
-"""The stages as commands run them: progress, log, tables, files."""
+"""The stages as commands run them: progress, log, tables, files.
+
+What a stage needs is imported when it runs, so that `--help` answers at once and no
+stage waits for the compiled functions of another.
+"""
 
 from __future__ import annotations
 
@@ -7,31 +11,25 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from diffuse_core import inputs, merge_stage, orchestrator, scale_stage
-from diffuse_core.bragg_ambiguity import Bragg
-from diffuse_core.command_line.common import Options, processes, progress_bar
-from diffuse_core.effects_stage import effects_of_groups
+from diffuse_core.command_line.common import Options, processes, working
 from diffuse_core.errors import ConfigError
-from diffuse_core.io.files import check_size, read_merged, write_map
-from diffuse_core.merge import Merged
-from diffuse_core.raw_images.phil import user_parameters
-from diffuse_core.report.figures import merging_figures
-from diffuse_core.report.summary import (
-    ambiguity_table,
-    integration_table,
-    scaling_table,
-    shell_table,
-)
-from diffuse_core.run import make_spec
-from diffuse_core.scale_model import ScaleModel
-from diffuse_core.volume import expand
+
+if TYPE_CHECKING:
+    from diffuse_core.merge import Merged
+    from diffuse_core.merge_stage import Merging
+    from diffuse_core.scale_model import ScaleModel
 
 logger = logging.getLogger("dials.diffuse")
 
 
 def run_integration(options: Options) -> tuple[dict, dict]:
     """Images to observations; returns the figures of the summary and provenance."""
+    from diffuse_core import inputs, orchestrator
+    from diffuse_core.report.integration import integration_table
+    from diffuse_core.run import make_spec
+
     params = options.params
     processes(params)
     files = inputs.sort_files(options.files)
@@ -41,7 +39,7 @@ def run_integration(options: Options) -> tuple[dict, dict]:
         ", ".join(f"{kind} {name}" for kind, name, *_ in spec.fingerprint),
     )
     started = time.monotonic()
-    with progress_bar("Integrating") as progress:
+    with working(options.begin, "Integrating") as progress:
         figures = orchestrator.integrate(
             options.registry, spec, params, progress, getattr(params, "merging", None)
         )
@@ -61,6 +59,11 @@ def run_scaling(
         folders: Folders of observations.
         files: .expt and .refl files of the same experiments, perhaps none.
     """
+    from diffuse_core import scale_stage
+    from diffuse_core.bragg_ambiguity import Bragg
+    from diffuse_core.raw_images.phil import user_parameters
+    from diffuse_core.report.summary import ambiguity_table, scaling_table
+
     params = options.params
     processes(params)
     bragg = Bragg(
@@ -71,7 +74,7 @@ def run_scaling(
     )
     serial = params.parallel.engine == "serial"
     started = time.monotonic()
-    with progress_bar("Scaling", "trial") as progress:
+    with working(options.begin, "Scaling", "trial") as progress:
         model = scale_stage.scale(
             options.registry,
             folders,
@@ -98,12 +101,17 @@ def run_merging(options: Options, names: Sequence[str]) -> tuple[dict, dict]:
         options: The command line.
         names: Folders of observations, or merged tables to combine.
     """
+    from diffuse_core import merge_stage
+    from diffuse_core.io.files import check_size, read_merged
+    from diffuse_core.report.figures import merging_figures
+    from diffuse_core.report.summary import shell_table
+
     params = options.params
     processes(params)
     serial = params.parallel.engine == "serial"
     with tempfile.TemporaryDirectory(prefix=".diffuse_merged_", dir=".") as folder:
         path = params.output.merged or f"{folder}/merged.nxs"
-        with progress_bar("Merging", "row") as progress:
+        with working(options.begin, "Merging", "row") as progress:
             done = merge_stage.merge(
                 names,
                 params.merging,
@@ -118,6 +126,8 @@ def run_merging(options: Options, names: Sequence[str]) -> tuple[dict, dict]:
     figures["outliers"] = done.outliers
     logger.info("\n%s", shell_table(figures))
     if params.merging.leave_one_out and Path(names[0]).is_dir():
+        from diffuse_core.effects_stage import effects_of_groups
+
         figures["leave_one_out"] = effects_of_groups(names, params.merging, merged)
     if params.output.merged:
         logger.info("Merged table: %s", params.output.merged)
@@ -126,8 +136,11 @@ def run_merging(options: Options, names: Sequence[str]) -> tuple[dict, dict]:
     return figures, done.provenance
 
 
-def _write_map(params, merged: Merged, done: merge_stage.Merging) -> list[str]:
+def _write_map(params, merged: Merged, done: Merging) -> list[str]:
     """Writes the map and its pictures; the paths of the latter."""
+    from diffuse_core.io.files import write_map
+    from diffuse_core.volume import expand
+
     try:
         volume = expand(merged, done.symmetry.operators, params.merging.map_d_min)
     except ConfigError as error:

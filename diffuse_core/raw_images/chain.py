@@ -36,7 +36,11 @@ Progress = Callable[[str, str], AbstractContextManager[Callable[[int, int], None
 
 
 def models_of(
-    files: Sequence[str], params: Any, working, progress: Progress
+    files: Sequence[str],
+    params: Any,
+    working,
+    progress: Progress,
+    begin: Callable[[], None],
 ) -> list[str]:
     """The .expt and .refl files for the diffuse chain.
 
@@ -49,6 +53,7 @@ def models_of(
             `output`.
         working: The working PHIL.
         progress: Makes progress bars.
+        begin: Called before the first program of DIALS starts.
 
     Raises:
         DiffuseError: The images can't be reduced.
@@ -64,8 +69,10 @@ def models_of(
     if models:
         imported, spots = _of_models(files)
         route = choose(_series_in(imported), mode)
+        begin()
     else:
         images = sources.image_files(files)
+        begin()
         imported, route, broken = _import(steps, images, mode, nproc, progress)
     logger.info("Images are reduced as %s: %s", route.mode, route.reason)
     with progress("Looking at images", "image") as bar:

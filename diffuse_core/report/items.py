@@ -7,6 +7,7 @@ from pathlib import Path
 
 from diffuse_core.report import plots, summary
 from diffuse_core.report.figures import NAMES
+from diffuse_core.report.integration import integration_rows
 from diffuse_core.report.scaling import scaling_items
 from diffuse_core.report_item import ReportItem
 from diffuse_core.scale_model import ScaleModel
@@ -45,7 +46,7 @@ def _safely(
 
 def _integration(figures: dict | None) -> Iterator[ReportItem]:
     if figures:
-        rows = [["", ""], *summary.integration_rows(figures)]
+        rows = [["", ""], *integration_rows(figures)]
         yield ReportItem("Integration", "table", rows)
 
 

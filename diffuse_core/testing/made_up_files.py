@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from diffuse_core.grid import Grid, keys_of
+from diffuse_core.kept_experiments import keep_experiments
 from diffuse_core.observations import (
     DTYPES,
     RUN_FILE,
     Observations,
     write_observations,
 )
-from diffuse_core.scale_stage import keep_experiments
 from diffuse_core.testing.made_up import FRAME, WAVELENGTH, MadeUp
 
 _IDENTIFIER = "made up"
