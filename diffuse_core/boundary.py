@@ -22,7 +22,7 @@ from diffuse_core.errors import ConfigError, InputError
 from diffuse_core.geometry import BeamGeometry, PanelGeometry
 from diffuse_core.models import Image
 from diffuse_core.panels import Readout
-from diffuse_core.rays import positions, rays
+from diffuse_core.rays import CUBIC, cubic, positions, rays
 from diffuse_core.scan_points import along_scan
 from diffuse_core.usable import Trusted, Usable
 
@@ -31,6 +31,9 @@ logger = logging.getLogger("dials.diffuse")
 SMOOTH_STRATEGIES = ("SimplePxMmStrategy", "ParallaxCorrectedPxMmStrategy")
 SMOOTH = 4
 """Pixels over which the parallax is taken as linear: it errs by 1e-6 pixels or so."""
+
+FARTHEST = 1 / 32
+"""Of the distance to the panel: over so much of it the parallax is taken as cubic."""
 
 
 def is_still(experiment) -> bool:
@@ -94,18 +97,23 @@ def pixel_positions(panel) -> np.ndarray:
 def _entries(panel) -> tuple[np.ndarray, tuple[float, float], np.ndarray]:
     """`shifts`, `pixel_size` and `frame` of `rays.positions`.
 
-    dxtbx takes a microsecond a pixel, and the parallax varies so slowly that every
-    `SMOOTH`-th pixel tells it; with a distortion map all pixels are asked for.
+    dxtbx takes a microsecond a pixel, and the parallax varies so slowly that few of
+    them tell it; with a distortion map all pixels are asked for.
     """
     size = np.array(panel.get_pixel_size())
-    smooth = panel.get_px_mm_strategy().name() in SMOOTH_STRATEGIES
-    fast, slow = (
-        np.linspace(0.5, n - 0.5, max(2, -(-n // SMOOTH) if smooth else n))
-        for n in panel.get_image_size()
-    )
+    shape = panel.get_image_size()[::-1]
+    step = asked = 1
+    if panel.get_px_mm_strategy().name() in SMOOTH_STRATEGIES:
+        step = SMOOTH
+        asked = max(step, int(FARTHEST * panel.get_distance() / size.max()))
+    fewest = CUBIC if asked > step else 2
+    slow, fast = (np.linspace(0.5, n - 0.5, max(fewest, -(-n // asked))) for n in shape)
     centres = np.stack(np.meshgrid(fast, slow), axis=-1)
     entered = panel.pixel_to_millimeter(flumpy.vec_from_numpy(centres.reshape(-1, 2)))
     shifts = flumpy.to_numpy(entered).reshape(centres.shape) - centres * size
+    if asked > step:
+        n_slow, n_fast = (max(2, -(-n // step)) for n in shape)
+        shifts = cubic(cubic(shifts, n_slow, 0), n_fast, 1)
     frame = np.column_stack(
         [panel.get_fast_axis(), panel.get_slow_axis(), panel.get_origin()]
     )

@@ -16,6 +16,7 @@ from dxtbx.model import (
 
 from diffuse_core.boundary import pixel_positions
 from diffuse_core.compat import load_experiments
+from diffuse_core.rays import cubic
 
 MU, THICKNESS = 3.9, 0.45
 SIZE = (310, 171)
@@ -82,3 +83,19 @@ def test_real_detectors(data_dir, name):
         pixel = min(panel.get_pixel_size())
         difference = np.abs(pixel_positions(panel) - by_dxtbx(panel)).max()
         assert difference < 2e-6 * pixel
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("n", [1, 7, 100])
+def test_cubics_are_exact(axis, n):
+    """A polynomial of third order along one axis, others along the rest."""
+    size = 9
+    at = np.linspace(0.0, size - 1.0, n)
+
+    def values(x):
+        first = 1.0 - 0.3 * x + 0.2 * x**2 - 0.05 * x**3
+        return np.stack([[first, x**2], [-x, 2.0 * first]], axis=-1)
+
+    given = np.moveaxis(values(np.arange(size)), 1, axis)
+    expected = np.moveaxis(values(at), 1, axis)
+    assert cubic(given, n, axis) == pytest.approx(expected, abs=1e-12)
