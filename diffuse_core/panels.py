@@ -16,6 +16,7 @@ from diffuse_core.models import (
     Mapper,
     MaskModel,
 )
+from diffuse_core.pixel_loops import multiply
 
 _NONE2 = np.empty((0, 0), np.float32)
 _NONE3 = np.empty((0, 0, 0), np.float32)
@@ -82,7 +83,7 @@ def prepare_panel(
     response = np.ones(geometry.shape, np.float32)
     for model in models.corrections:
         one = model.panel_response(geometry)
-        response *= _positive(model, one, geometry, mask)
+        _multiply(response, model, one, geometry, mask)
     mean, variance = _backgrounds(
         models,
         geometry.shape,
@@ -183,11 +184,11 @@ def image_response(
         for model in models.corrections:
             one = model.image_response(image, geometry)
             if np.ndim(one) == 0:
-                scale[i] *= _positive(model, one, geometry, panel.mask)
+                _multiply(scale[i : i + 1], model, one, geometry, panel.mask)
                 continue
             if not len(arrays):
                 arrays = np.ones((len(images), *geometry.shape), np.float32)
-            arrays[i] *= _positive(model, one, geometry, panel.mask)
+            _multiply(arrays[i], model, one, geometry, panel.mask)
     return scale, arrays
 
 
@@ -228,12 +229,19 @@ def checked(model, values, shape: tuple[int, int]) -> np.ndarray:
     return values
 
 
-def _positive(model, values, geometry: PanelGeometry, mask: np.ndarray):
-    values = checked(model, values, geometry.shape).astype(np.float32)
-    seen = np.where(mask, values, np.float32(1.0)) if values.ndim else values
-    if not (seen.min() > 0 and seen.max() < np.inf):
+def _multiply(
+    product: np.ndarray, model, values, geometry: PanelGeometry, mask: np.ndarray
+) -> None:
+    """Multiplies by a response, an array or a number, in the pixels that are kept."""
+    values = checked(model, values, geometry.shape)
+    if values.ndim:
+        right = multiply(product, values, mask)
+    else:
+        value = np.float32(values)
+        right = 0 < value < np.inf
+        product *= value
+    if not right:
         raise PluginError(
             f"The correction {type(model).__name__} returned a response that is not "
             f"finite and above 0 on panel {geometry.index}: mask those pixels instead."
         )
-    return seen

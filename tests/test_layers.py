@@ -61,6 +61,7 @@ LAYERS = {
     "one_of": 1,
     "outliers": 1,
     "panels": 1,
+    "pixel_loops": 1,
     "poisson": 1,
     "postponed": 1,
     "quick_tests": 1,

@@ -10,8 +10,6 @@ from diffuse_core.geometry import PanelGeometry
 from diffuse_core.hookspecs import hookimpl
 from diffuse_core.models import CorrectionModel, RunInputs
 
-ROWS = 64
-"""Rows that are worked on together: their arrays stay in the cache."""
 LOWEST = 1e-6
 
 PHIL = """
@@ -51,18 +49,22 @@ class Polarization(CorrectionModel):
         return cls(fraction if isinstance(fraction, float) else None)
 
     def panel_response(self, geometry: PanelGeometry) -> np.ndarray:
-        """(n_slow, n_fast) float64."""
+        """(n_slow, n_fast) float32."""
+        from diffuse_core.pixel_loops import quadratic
+
         beam = geometry.beam
         f = beam.polarization_fraction if self.fraction is None else self.fraction
         k = np.array(beam.s0) * beam.wavelength
         n = np.array(beam.polarization_normal)
-        axes = np.column_stack([n / np.linalg.norm(n), k])
-        p = np.empty(geometry.shape)
-        for rows in range(0, len(p), ROWS):
-            part = slice(rows, rows + ROWS)
-            u = beam.wavelength * geometry.s[part].astype(float) + k
-            un, uk = np.moveaxis(u @ axes, -1, 0)
-            p[part] = (1 - 2 * f) * (1 - un**2) + f * (1 + uk**2)
+        n /= np.linalg.norm(n)
+        # P = 1 - f + u . a u, and u = wavelength s + k
+        a = f * np.outer(k, k) - (1 - 2 * f) * np.outer(n, n)
+        p = quadratic(
+            geometry.s,
+            beam.wavelength**2 * a,
+            2 * beam.wavelength * a @ k,
+            1 - f + k @ a @ k,
+        )
         return np.maximum(p, LOWEST, out=p)
 
 
