@@ -268,7 +268,8 @@ class Registry:
 
     def _check(self, model: RegisteredModel, before: list[RegisteredModel]) -> None:
         """Refuses what would break every run, whether or not the model is selected."""
-        model_scope(model.plugin, includes=False)
+        if model.source.distribution != BUILT_IN:
+            model_scope(model.plugin, includes=False)
         kind, name = model.kind, model.plugin.name
         if any((other.kind, other.plugin.name) == (kind, name) for other in before):
             raise PluginError(f"The {model} is offered twice.")

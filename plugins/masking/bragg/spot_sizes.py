@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import nnls
 
 from diffuse_core import boundary
 from diffuse_core.compat import oscillation_width
@@ -161,6 +160,8 @@ def _observed(extent: np.ndarray, photons: np.ndarray, scan: bool) -> Observed:
     n = min(SHELLS, len(s) // FEWEST)
     if n == 1 or not _covered(across):
         return Observed(spot, 0.0, _covered(extent[:, 1:3]), typical)
+    from scipy.optimize import nnls
+
     shells = np.array_split(np.argsort(s), n)
     terms = np.column_stack([np.ones_like(s), s**2])
     squares = np.array([0.0, 1.0])
