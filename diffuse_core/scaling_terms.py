@@ -11,6 +11,7 @@ from scipy import sparse
 
 from diffuse_core.errors import PluginError
 from diffuse_core.models import Basis, Domain, ScalingComponent
+from diffuse_core.numba_threads import njit_parallel
 from diffuse_core.rows import Rows, Source
 
 _CHUNK = 200_000
@@ -188,6 +189,6 @@ def _scattered(start, index, weight, values, size):
 
 _ANY_ORDER = {"reassoc", "nsz"}
 _gather = njit(cache=True, fastmath=_ANY_ORDER)(_gathered)
-_gather_parallel = njit(cache=True, parallel=True, fastmath=_ANY_ORDER)(_gathered)
+_gather_parallel = njit_parallel(cache=True, fastmath=_ANY_ORDER)(_gathered)
 _scatter = njit(cache=True)(_scattered)
-_scatter_parallel = njit(cache=True, parallel=True)(_scattered)
+_scatter_parallel = njit_parallel(cache=True)(_scattered)

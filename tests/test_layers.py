@@ -57,6 +57,7 @@ LAYERS = {
     "models": 1,
     "local_keys": 1,
     "near_regions": 1,
+    "numba_threads": 1,
     "observations": 1,
     "one_of": 1,
     "outliers": 1,

@@ -5,8 +5,14 @@ from __future__ import annotations
 import math
 
 import numba
+import numpy as np
 
-from diffuse_core.simulate.truth_kernels import SERIAL, intensity_at
+from diffuse_core.simulate.truth_kernels import (
+    LANES,
+    SCRATCH,
+    SERIAL,
+    add_intensities,
+)
 
 
 @numba.njit(**SERIAL)
@@ -17,23 +23,28 @@ def diffuse_image(s, to_hkl, basis, spherical, halo, cloud, out):
     """
     n_points, n_slow, n_fast, _ = s.shape
     n_angles = to_hkl.shape[0]
+    points = np.empty((3, LANES))
+    scratch = np.empty((SCRATCH + 1, LANES))
     for j in range(n_slow):
-        for i in range(n_fast):
-            total = 0.0
+        for first in range(0, n_fast, LANES):
+            total = out[j, first : min(first + LANES, n_fast)]
+            total[:] = 0.0
             for p in range(n_points):
-                x, y, z = s[p, j, i, 0], s[p, j, i, 1], s[p, j, i, 2]
                 for a in range(n_angles):
                     m = to_hkl[a]
-                    total += intensity_at(
-                        m[0, 0] * x + m[0, 1] * y + m[0, 2] * z,
-                        m[1, 0] * x + m[1, 1] * y + m[1, 2] * z,
-                        m[2, 0] * x + m[2, 1] * y + m[2, 2] * z,
-                        basis,
-                        spherical,
-                        halo,
-                        cloud,
+                    for i in range(len(total)):
+                        x = s[p, j, first + i, 0]
+                        y = s[p, j, first + i, 1]
+                        z = s[p, j, first + i, 2]
+                        for axis in range(3):
+                            points[axis, i] = (
+                                m[axis, 0] * x + m[axis, 1] * y + m[axis, 2] * z
+                            )
+                    add_intensities(
+                        points, basis, spherical, halo, cloud, scratch, total
                     )
-            out[j, i] = total / (n_points * n_angles)
+            for i in range(len(total)):
+                total[i] /= n_points * n_angles
 
 
 @numba.njit(**SERIAL)
