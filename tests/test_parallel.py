@@ -73,7 +73,7 @@ def hello(item):
     return f"block {item} (images {10 * item} to {10 * item + 9})"
 """
 SCRIPT = """
-import sys
+import signal, sys
 import pool_tasks
 from diffuse_core.parallel import run_tasks
 
@@ -84,6 +84,8 @@ def run(args):
     print(list(tasks))
 
 if __name__ == "__main__":
+    # As in a terminal; what a shell starts in the background ignores Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if sys.argv[2] == "SIGINT":
         from diffuse_core.command_line.common import command
         run = command(run)
