@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numba import njit
 from scipy import ndimage
 
 from diffuse_core import poisson
+from diffuse_core.fault_loops import add_image, add_silent, in_squares, write_high
 from diffuse_core.geometry import PanelGeometry
 from diffuse_core.spots import single_outliers
-from diffuse_core.surroundings import FEWEST, REACH
 
 FEWEST_TIMES = 3
 """A pixel that sticks out in fewer images is not noisy."""
@@ -29,55 +28,6 @@ SHELLS = 50
 
 PER_SHELL = 20
 """Fewest squares in a shell."""
-
-
-@njit(cache=True)
-def _replaced(counts, usable, found, out):
-    """Adds counts to `out`; for those that are too high, the mean around them."""
-    n_slow, n_fast = counts.shape
-    for y in range(n_slow):
-        for x in range(n_fast):
-            if not usable[y, x]:
-                continue
-            value = counts[y, x]
-            if found[y, x]:
-                mean = _around(counts, usable, found, y, x)
-                if mean >= 0.0:
-                    value = min(value, mean)
-            out[y, x] += value
-
-
-@njit(cache=True)
-def _around(counts, usable, found, y, x):
-    """Mean of the usable pixels within `REACH` that do not stick out, or -1."""
-    n_slow, n_fast = counts.shape
-    total = 0.0
-    n = 0
-    for j in range(max(y - REACH, 0), min(y + REACH + 1, n_slow)):
-        for i in range(max(x - REACH, 0), min(x + REACH + 1, n_fast)):
-            if usable[j, i] and not found[j, i]:
-                total += counts[j, i]
-                n += 1
-    return total / n if n >= FEWEST else -1.0
-
-
-@njit(cache=True)
-def _high(counts, usable, found, out):
-    """Writes which of the outliers lie above their surroundings."""
-    for y in range(counts.shape[0]):
-        for x in range(counts.shape[1]):
-            if found[y, x]:
-                mean = _around(counts, usable, found, y, x)
-                out[y, x] = counts[y, x] > mean
-
-
-@njit(cache=True)
-def _silent(counts, usable, found, limit, out):
-    """Adds to `out` the pixels without a count where chance would bring some."""
-    for y in range(counts.shape[0]):
-        for x in range(counts.shape[1]):
-            if usable[y, x] and counts[y, x] == 0.0:
-                out[y, x] |= _around(counts, usable, found, y, x) > limit
 
 
 class PixelSums:
@@ -110,9 +60,7 @@ class PixelSums:
         if counts is None:
             return
         found = single_outliers(counts, usable, self.limit)[0]
-        self.images += usable
-        self.sticks_out += found & usable
-        _replaced(counts, usable, found, self.counts)
+        add_image(counts, usable, found, self.images, self.sticks_out, self.counts)
 
     def faults(self, noisy: float) -> dict[str, np.ndarray]:
         """ "hot", "dead" and "noisy": (n_slow, n_fast) bool, True = fault.
@@ -128,9 +76,9 @@ class PixelSums:
         level = level.astype(np.float32)
         found = single_outliers(level, known, self.limit)[0]
         high = np.zeros(found.shape, bool)
-        _high(level, known, found, high)
+        write_high(level, known, found, high)
         dead = found & ~high
-        _silent(level, known, found, self.limit, dead)
+        add_silent(level, known, found, self.limit, dead)
         often = np.maximum(noisy * self.images, FEWEST_TIMES)
         return {
             "hot": high,
@@ -154,9 +102,9 @@ def shadows(
         panels: The panels.
         share: Of the median intensity.
     """
-    blocks = [_blocks(one, panel) for one, panel in zip(sums, panels, strict=True)]
+    squares = [_squares(one, panel) for one, panel in zip(sums, panels, strict=True)]
     s, counts, exposure = (
-        np.concatenate([b[i].ravel() for b in blocks]) for i in range(3)
+        np.concatenate([b[i].ravel() for b in squares]) for i in range(3)
     )
     seen = exposure > 0
     if not seen.any():
@@ -175,7 +123,7 @@ def shadows(
     entropy[some] += counts[some] * np.log(counts[some] / expected[some])
     dark = seen & (counts < share * expected) & (entropy > sums[0].limit)
     result, start = [], 0
-    for (one, _, _), panel in zip(blocks, panels, strict=True):
+    for (one, _, _), panel in zip(squares, panels, strict=True):
         part = dark[start : start + one.size].reshape(one.shape)
         start += one.size
         part = ndimage.binary_dilation(part, np.ones((3, 3), bool))
@@ -184,25 +132,22 @@ def shadows(
     return result
 
 
-def _blocks(sums: PixelSums, panel: PanelGeometry) -> tuple[np.ndarray, ...]:
+def _squares(sums: PixelSums, panel: PanelGeometry) -> tuple[np.ndarray, ...]:
     """|s|, counts and exposure (images times response) of the squares of a panel."""
-    normal = np.asarray(panel.beam.polarization_normal)
-    beam = np.asarray(panel.beam.s0) * panel.beam.wavelength
-    out_of_plane = panel.direction @ normal
-    along = panel.direction @ beam
-    f = panel.beam.polarization_fraction
-    response = (1 - 2 * f) * (1 - out_of_plane**2) + f * (1 + along**2)
-    response = response * panel.cos_incidence / panel.distance**2
-    weight = sums.images.astype(float)
-    n = np.maximum(_binned(np.ones(panel.shape)), 1.0)
-    return (
-        _binned(panel.s_norm) / n,
-        _binned(sums.counts),
-        _binned(weight * response),
+    beam = panel.beam
+    return in_squares(
+        panel.s,
+        panel.cos_incidence,
+        panel.distance,
+        sums.images,
+        sums.counts,
+        BLOCK,
+        np.array(
+            [
+                beam.wavelength,
+                *(beam.wavelength * np.array(beam.s0)),
+                *beam.polarization_normal,
+                beam.polarization_fraction,
+            ]
+        ),
     )
-
-
-def _binned(values: np.ndarray) -> np.ndarray:
-    """Sums over squares of `BLOCK` pixels; those at the edges may be smaller."""
-    rows = np.add.reduceat(values, np.arange(0, values.shape[0], BLOCK), axis=0)
-    return np.add.reduceat(rows, np.arange(0, values.shape[1], BLOCK), axis=1)

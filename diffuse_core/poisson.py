@@ -52,6 +52,22 @@ def disagreement(n, m, mean, k):
     return value if n >= mean else -value
 
 
+@njit(cache=True, error_model="numpy")
+def most_disagreement(n, m, mean):
+    """No less than the size of `disagreement` for any k, without logarithms.
+
+    From the Pade approximant x (30 + 21 x + x^2) / (30 + 36 x + 9 x^2) >= ln(1 + x), of
+    which the first missing term is + x^6 / 600, with x = n / mean - 1: a sample and a
+    law disagree more than two samples.
+    """
+    if mean <= 0.0:
+        return np.inf
+    d = n - mean
+    above = 15.0 * mean * mean + 13.0 * mean * d + d * d
+    below = mean * (30.0 * mean * mean + 36.0 * mean * d + 9.0 * d * d)
+    return (1.0 + 1e-9) * m * d * d * above / below
+
+
 @njit(cache=True)
 def dispersions(counts, valid, tile):
     """Variance over mean in square tiles, sorted; empty if nothing is known.

@@ -11,16 +11,25 @@ from diffuse_core.quick_tests import (
     PLACE,
     flag_pixels,
     flag_places,
+    high_places,
     pixel_stands_out,
+    place_may_stand_out,
     place_stands_out,
 )
-from diffuse_core.squares import BLOCK, load, sum_large, sum_small
-from diffuse_core.surroundings import REACH
-from diffuse_core.vector_loops import FOUR, SIX, marked
+from diffuse_core.ring_sums import REACH, SPOT
+from diffuse_core.squares import (
+    BLOCK,
+    count_large,
+    count_small,
+    load,
+    sum_large,
+    sum_small,
+)
+from diffuse_core.vector_loops import FOUR, SIX, marked, rows_of_4
 
 KEY, MEAN, PIXELS, RING_MEAN, RING_PIXELS = range(5)
-"""Columns of a table: y n_fast + x, the counts there, and of how many pixels they are
-the mean; of places also the mean of the ring around, and its pixels."""
+"""Columns of a table of places: y n_fast + x, the counts there, and of how many pixels
+they are the mean; the mean of the ring around, and its pixels."""
 
 _ALL = np.float32(256.0)
 _ONE = np.float32(ONE_PIXEL)
@@ -33,101 +42,70 @@ def empty_table():
 
 
 @njit(cache=True)
-def add_row(table, n, key, mean, pixels, ring_mean=0.0, ring_pixels=0.0):
-    """The table with a row after the first n: twice as long if there was no room."""
-    if n == len(table):
-        table = np.concatenate((table, np.empty_like(table)))
-    table[n, KEY], table[n, MEAN], table[n, PIXELS] = key, mean, pixels
-    table[n, RING_MEAN], table[n, RING_PIXELS] = ring_mean, ring_pixels
-    return table
-
-
-@njit(cache=True)
-def in_order(table):
-    """The table, sorted by key."""
-    return table[np.argsort(table[:, KEY])]
-
-
-@njit(cache=True, inline="always")
-def _flag(sums, same, at, wide, n, limits):
-    """Sums and flags of n places; arguments as in `scan` and `squares.sum_large`."""
-    centre = at + REACH * (wide + 1)
-    pixels = sums.pixels if same else sums.spot_pixels
-    sum_large(sums, at, wide, n)
-    if limits[1] > 0.0:
-        sum_small(sums, same, at, wide, n)
-    if limits[0] > 0.0:
-        photons = sums.photons if same else sums.spot_photons
-        flag_pixels(
-            photons,
-            pixels,
-            centre,
-            sums.fours,
-            sums.large,
-            sums.in_large,
-            sums.flags,
-            n,
-            limits[0],
-        )
-    else:
-        sums.flags[:n] = 0
-    if limits[1] > 0.0:
-        flag_places(
-            pixels,
-            centre,
-            sums.fours,
-            sums.large,
-            sums.small,
-            sums.spot,
-            sums.in_spot,
-            sums.in_ring,
-            sums.flags,
-            n,
-            limits[1],
-        )
-
-
-@njit(cache=True)
-def _with_room(table, n, more):
-    """The table, longer if there is no room for more rows after the first n."""
+def longer(table, n, more):
+    """The table or list, longer if there is no room for more after the first n."""
     while n + more > len(table):
         table = np.concatenate((table, np.empty_like(table)))
     return table
 
 
 @njit(cache=True)
-def _test(sums, n_hits, values, window, n_fast, limits, pixels, places):
-    """Writes the rows of what was flagged in a block and passes the tests of
-    `quick_tests`; returns how many pixels and places.
+def in_order(keys, shape):
+    """(n,) int64: where the keys of pixels of an image are, in order."""
+    rows = np.zeros(shape[0] + 1, np.int64)
+    for key in keys:
+        rows[int(key) // shape[1] + 1] += 1
+    for row in range(shape[0]):
+        rows[row + 1] += rows[row]
+    result = np.empty(len(keys), np.int64)
+    first = rows.copy()
+    for i in range(len(keys)):
+        row = int(keys[i]) // shape[1]
+        at = rows[row]
+        rows[row] += 1
+        while at > first[row] and keys[result[at - 1]] > keys[i]:
+            result[at] = result[at - 1]
+            at -= 1
+        result[at] = i
+    return result
+
+
+@njit(cache=True)
+def _test(n_hits, flags, hits, of_large, of_small, values, window, n_fast, limits, to):
+    """Writes what was flagged in a block and passes the tests of `quick_tests`; returns
+    how many pixels and places.
 
     Args:
-        sums, limits: As in `scan`.
         n_hits: Of `marked`.
+        flags, hits: See `squares.Squares`.
+        of_large, of_small: `large`, `fours` and `in_large`; `small`, `spot`, `in_spot`
+            and `in_ring`.
         values: (size,) float32: photons of the image.
         window: Row, first and end column of the block.
         n_fast: Of the image.
-        pixels, places: (n_hits, 5) or more float64: where to write.
+        limits: As in `scan`.
+        to: (n_hits,) or more int64, (n_hits, 5) float64: where to write.
     """
-    flags, hits = sums.flags, sums.hits
-    large, fours, in_large = sums.large, sums.fours, sums.in_large
-    small, spot, in_spot, in_ring = sums.small, sums.spot, sums.in_spot, sums.in_ring
+    large, fours, in_large = of_large
+    small, spot, in_spot, in_ring = of_small
+    pixels, places = to
     y, x0, x1 = window
     wide = x1 - x0 + 2 * REACH
     n_pixels = n_places = 0
+    end, key0 = wide, y * n_fast + x0
     for hit in range(n_hits):
         i = hits[hit]
-        row, column = i // wide, i % wide
-        if column >= x1 - x0:
+        while i >= end:
+            end += wide
+            key0 += n_fast - wide
+        if i >= end - 2 * REACH:
             continue
-        key = (y + row) * n_fast + x0 + column
+        key = key0 + i
         around = np.float64((fours[i] + fours[i + 4]) + (fours[i + 8] + large[i + 12]))
         mean = np.float32(around / in_large[i])
-        if flags[i] & PIXEL:
-            n = values[key]
-            if pixel_stands_out(n, mean, limits[0]):
-                pixels[n_pixels, KEY], pixels[n_pixels, MEAN] = key, n
-                pixels[n_pixels, PIXELS] = 1.0
-                n_pixels += 1
+        if flags[i] & PIXEL and pixel_stands_out(values[key], mean, limits[0]):
+            pixels[n_pixels] = key
+            n_pixels += 1
         if flags[i] & PLACE:
             weight = np.float32(in_spot[i])
             ends, sides = spot[i] + spot[i + 4], spot[i + 1] + spot[i + 3]
@@ -136,7 +114,7 @@ def _test(sums, n_hits, values, window, n_fast, limits, pixels, places):
             inner = small[i] + small[i + 1] + small[i + 2] + small[i + 3] + small[i + 4]
             k = np.float64(in_ring[i])
             ring = max(around - np.float64(inner), 0.0) / k
-            if place_stands_out(n, m, mean, ring, k, limits[1]):
+            if place_may_stand_out(n, m, mean, ring, limits[1]):
                 places[n_places, KEY], places[n_places, MEAN] = key, n
                 places[n_places, PIXELS], places[n_places, RING_MEAN] = m, ring
                 places[n_places, RING_PIXELS] = k
@@ -145,8 +123,96 @@ def _test(sums, n_hits, values, window, n_fast, limits, pixels, places):
 
 
 @njit(cache=True)
+def look(sums, counts, use, smooth, same, windows, limits):
+    """As `scan`, with more places: all that the tests of vectors do not rule out.
+
+    Arrays are taken out of `sums` before the loops: to count references to them costs
+    as much as the sums of a block.
+    """
+    photons, pixels, rows, pixel_rows, spot_photons, spot_pixels = sums[:6]
+    if same:
+        spot_photons, spot_pixels = photons, pixels
+    large, fours, in_large, small, in_ring, spot, in_spot = sums[6:13]
+    columns, column_fours, high, flags, hits = sums[13:]
+    found, places = np.empty(256, np.int64), empty_table()
+    n_found = n_places = 0
+    n_fast, values = counts.shape[1], counts.reshape(-1)
+    for y0, y1, x0, x1 in windows:
+        wide = x1 - x0 + 2 * REACH
+        more = (y1 - y0 + 2 * REACH - 3) * wide
+        load(photons, pixels, counts, smooth, (y0, y1, x0, x1), REACH)
+        if not same:
+            load(spot_photons, spot_pixels, counts, use, (y0, y1, x0, x1), SPOT)
+        rows_of_4(photons, wide, more, rows)
+        rows_of_4(pixels, wide, more, pixel_rows)
+        block = max(BLOCK // wide, 1)
+        for y in range(y0, y1, block):
+            at = (y - y0) * wide
+            centre = at + REACH * (wide + 1)
+            n = min(block, y1 - y) * wide - 2 * REACH
+            sum_large(photons, rows, at, wide, n, large, fours)
+            count_large(
+                pixels, pixel_rows, at, wide, n, columns, column_fours, in_large
+            )
+            if limits[0] > 0.0:
+                flag_pixels(
+                    spot_photons,
+                    spot_pixels,
+                    centre,
+                    fours,
+                    large,
+                    in_large,
+                    flags,
+                    n,
+                    limits[0],
+                )
+            else:
+                flags[:n] = 0
+            if limits[1] > 0.0:
+                sum_small(photons, rows, spot_photons, at, wide, n, small, spot)
+                count_small(
+                    pixels,
+                    pixel_rows,
+                    spot_pixels,
+                    at,
+                    wide,
+                    n,
+                    in_large,
+                    columns,
+                    column_fours,
+                    in_ring,
+                    in_spot,
+                )
+                high_places(
+                    fours, large, small, spot, in_spot, in_ring, high, n, limits[1]
+                )
+                flag_places(spot_pixels, centre, in_spot, in_ring, high, flags, n)
+            n_hits = marked(flags, n, hits)
+            if n_hits == 0:
+                continue
+            found = longer(found, n_found, n_hits)
+            places = longer(places, n_places, n_hits)
+            to = found[n_found:], places[n_places:]
+            more_found, more_places = _test(
+                n_hits,
+                flags,
+                hits,
+                (large, fours, in_large),
+                (small, spot, in_spot, in_ring),
+                values,
+                (y, x0, x1),
+                n_fast,
+                limits,
+                to,
+            )
+            n_found += more_found
+            n_places += more_places
+    return found[:n_found], places[:n_places]
+
+
+@njit(cache=True)
 def scan(sums, counts, use, smooth, same, windows, limits):
-    """Tables of the pixels and of the places that stand out in windows.
+    """Keys of the pixels and table of the places that stand out in windows.
 
     Args:
         sums: `squares.Squares`: memory.
@@ -158,27 +224,12 @@ def scan(sums, counts, use, smooth, same, windows, limits):
         limits: -ln of the probability of a false alarm, of pixels and of places; 0:
             they are not looked for.
     """
-    pixels, places = empty_table(), empty_table()
-    n_pixels = n_places = 0
-    n_fast, values = counts.shape[1], counts.reshape(-1)
-    for y0, y1, x0, x1 in windows:
-        window = y0, y1, x0, x1
-        wide = x1 - x0 + 2 * REACH
-        load(sums.photons, sums.pixels, counts, smooth, window)
-        if not same:
-            load(sums.spot_photons, sums.spot_pixels, counts, use, window)
-        rows = max(BLOCK // wide, 1)
-        for y in range(y0, y1, rows):
-            at = (y - y0) * wide
-            n = min(rows, y1 - y) * wide - 2 * REACH
-            _flag(sums, same, at, wide, n, limits)
-            n_hits = marked(sums.flags, n, sums.hits)
-            if n_hits == 0:
-                continue
-            pixels = _with_room(pixels, n_pixels, n_hits)
-            places = _with_room(places, n_places, n_hits)
-            to = pixels[n_pixels:], places[n_places:]
-            more = _test(sums, n_hits, values, (y, x0, x1), n_fast, limits, *to)
-            n_pixels += more[0]
-            n_places += more[1]
-    return pixels[:n_pixels], places[:n_places]
+    pixels, places = look(sums, counts, use, smooth, same, windows, limits)
+    n = 0
+    for i in range(len(places)):
+        mean, m = places[i, MEAN], places[i, PIXELS]
+        here, k = places[i, RING_MEAN], places[i, RING_PIXELS]
+        if place_stands_out(mean, m, here, k, limits[1]):
+            places[n] = places[i]
+            n += 1
+    return pixels, places[:n]

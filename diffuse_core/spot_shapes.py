@@ -16,7 +16,7 @@ import math
 import numpy as np
 from numba import njit
 
-from diffuse_core.surroundings import REACH, SPOT
+from diffuse_core.ring_sums import REACH, SPOT
 from diffuse_core.windows import mark
 
 STRONG = 100.0

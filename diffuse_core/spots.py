@@ -13,19 +13,13 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from diffuse_core.poisson import disagreement
+from diffuse_core.poisson import disagreement, most_disagreement
 from diffuse_core.quick_tests import ONE_PIXEL, least
-from diffuse_core.scan import KEY, MEAN, add_row, empty_table, in_order, scan
+from diffuse_core.ring_sums import ALL_ARMS, REACH, SPOT
+from diffuse_core.scan import KEY, MEAN, in_order, longer, look
 from diffuse_core.spot_shapes import leave_out, typical_width
 from diffuse_core.squares import squares
-from diffuse_core.surroundings import (
-    ALL_ARMS,
-    REACH,
-    SPOT,
-    ring_mean,
-    ring_of,
-    ring_shape,
-)
+from diffuse_core.surroundings import ring_mean, ring_shape
 from diffuse_core.windows import all_cells, is_marked, mark, windows_of
 
 SCREENS = 4
@@ -48,14 +42,18 @@ def _sticks_out(n, m, k, mean, uneven, top, limit):
     if mean <= n <= top:
         return False
     expected = mean if n < mean else top
-    g = abs(disagreement(n, m, expected, k))
-    return g > limit and g > limit * (1.0 + m * uneven / max(expected, 1e-9))
+    limit *= 1.0 + m * uneven / max(expected, 1e-9)
+    if most_disagreement(n, m, expected) <= limit:
+        return False
+    return abs(disagreement(n, m, expected, k)) > limit
 
 
 @njit(cache=True)
 def _may_stick_out(n, m, k, mean, limit):
     """True unless even smooth surroundings let expect it."""
-    return k > 0.0 and abs(disagreement(n, m, mean, k)) > limit
+    if k == 0.0 or most_disagreement(n, m, mean) <= limit:
+        return False
+    return abs(disagreement(n, m, mean, k)) > limit
 
 
 @njit(cache=True)
@@ -73,7 +71,7 @@ def single_outliers(counts, valid, limit):
     """
     sums = squares()
     windows = windows_of(all_cells(counts.shape), counts.shape)
-    pixels, _ = scan(sums, counts, valid, valid, True, windows, (limit, 0.0))
+    pixels, _ = look(sums, counts, valid, valid, True, windows, (limit, 0.0))
     found, smooth = np.zeros(counts.shape, np.bool_), valid.copy()
     _outliers_among(sums, counts, valid, pixels, limit, found, smooth)
     return found, smooth
@@ -81,36 +79,36 @@ def single_outliers(counts, valid, limit):
 
 @njit(cache=True)
 def _outliers_among(sums, counts, valid, pixels, limit, found, smooth):
-    """As `single_outliers`, from a table of pixels; returns that of the outliers and
+    """As `single_outliers`, from the keys of pixels; returns those of the outliers and
     the cells where they have an effect.
 
     Args:
         found, smooth: Where to write; before all False, and as `valid`.
     """
-    ring = ring_of(counts.shape[1])
-    pixels = in_order(pixels)
-    outliers, n_outliers = empty_table(), 0
+    pixels = pixels[in_order(pixels, counts.shape)]
+    outliers, n_outliers = np.empty(256, np.int64), 0
     values, used, shape = counts.reshape(-1), smooth.reshape(-1), counts.shape
     changed = all_cells(counts.shape)
     changed[:] = False
-    look = ~changed
+    asked = ~changed
     for screen in range(SCREENS):
         near = np.zeros_like(changed)
-        for key in pixels[:, KEY]:
-            y, x = int(key) // counts.shape[1], int(key) % counts.shape[1]
-            if found[y, x] or not (is_marked(look, y, x) or is_marked(near, y, x)):
+        for key in pixels:
+            y, x = key // shape[1], key % shape[1]
+            if not (is_marked(asked, y, x) or is_marked(near, y, x)) or found[y, x]:
                 continue
             n = counts[y, x]
-            k, mean, arms = ring_mean(values, used, shape, y, x, True, ring)
+            k, mean, arms = ring_mean(values, used, shape, y, x, True)
             if not _may_stick_out(n, 1.0, k, mean, limit):
                 continue
-            uneven, top = ring_shape(values, used, shape, y, x, k, mean, arms, ring)
+            uneven, top = ring_shape(values, used, shape, y, x, k, mean, arms)
             if _sticks_out(n, 1.0, k, mean, uneven, top, limit):
                 found[y, x] = True
-                outliers = add_row(outliers, n_outliers, key, n, 1.0)
+                outliers = longer(outliers, n_outliers, 1)
+                outliers[n_outliers] = key
                 n_outliers += 1
-                for b in range(max(y - 1, 0), min(y + 2, counts.shape[0])):
-                    for a in range(max(x - 1, 0), min(x + 2, counts.shape[1])):
+                for b in range(max(y - 1, 0), min(y + 2, shape[0])):
+                    for a in range(max(x - 1, 0), min(x + 2, shape[1])):
                         smooth[b, a] = False
                 far = REACH + 1
                 mark(near, y - far, y + far + 1, x - far, x + far + 1)
@@ -118,25 +116,24 @@ def _outliers_among(sums, counts, valid, pixels, limit, found, smooth):
             break
         changed |= near
         if screen + 1 < SCREENS:
-            windows = windows_of(near, counts.shape)
-            again, _ = scan(sums, counts, valid, smooth, False, windows, (limit, 0.0))
-            pixels = in_order(_replaced(pixels, again, near, counts.shape[1]))
-        look = near
+            windows = windows_of(near, shape)
+            again, _ = look(sums, counts, valid, smooth, False, windows, (limit, 0.0))
+            pixels = np.concatenate((_outside(pixels, near, shape[1]), again))
+            pixels = pixels[in_order(pixels, shape)]
+        asked = near
     return outliers[:n_outliers], changed
 
 
 @njit(cache=True)
-def _replaced(table, new, cells, n_fast):
-    """A table of which the rows in marked cells are new."""
-    result = np.empty((len(table) + len(new), table.shape[1]))
+def _outside(keys, cells, n_fast):
+    """The keys of pixels that are not in marked cells."""
+    result = np.empty_like(keys)
     n = 0
-    for i in range(len(table)):
-        key = int(table[i, KEY])
+    for key in keys:
         if not is_marked(cells, key // n_fast, key % n_fast):
-            result[n] = table[i]
+            result[n] = key
             n += 1
-    result[n : n + len(new)] = new
-    return result[: n + len(new)]
+    return result[:n]
 
 
 @njit(cache=True)
@@ -155,55 +152,58 @@ def _smoothed(counts, use, y, x):
 
 
 @njit(cache=True)
-def _without(places, single, n_fast):
-    """The table of places without those of single outliers."""
-    result = np.empty_like(places)
-    n = 0
-    for i in range(len(places)):
-        key = int(places[i, KEY])
-        if not single[key // n_fast, key % n_fast]:
-            result[n] = places[i]
-            n += 1
-    return result[:n]
-
-
-@njit(cache=True)
-def _hits(counts, use, smooth, outliers, places, limit):
-    """Table of what sticks out, in order: key, photons above or below what is expected
-    there, and that level.
+def _hits_at_pixels(counts, use, smooth, outliers, hits):
+    """Writes a row of `hits` for single pixels that stick out; returns how many.
 
     Args:
         counts: (n_slow, n_fast) float32: photons.
         use: (n_slow, n_fast) bool: pixels that make up places.
         smooth: (n_slow, n_fast) bool: pixels that tell what is expected.
-        outliers: Table of the single pixels that stick out, if they are used.
-        places: Table of the places to look at, without these: `scan` found them to
-            stick out of smooth surroundings.
-        limit: Smallest G that is no chance.
+        outliers: Their keys; those that are used count.
+        hits: (n, 3) float64: key, photons above or below what is expected there, and
+            that level.
     """
-    ring = ring_of(counts.shape[1])
     values, used, shape = counts.reshape(-1), smooth.reshape(-1), counts.shape
-    hits, n_hits = empty_table(), 0
-    for key in outliers[:, KEY]:
-        y, x = int(key) // counts.shape[1], int(key) % counts.shape[1]
+    n_hits = 0
+    for key in outliers:
+        y, x = key // shape[1], key % shape[1]
         if not use[y, x]:
             continue
         n, m = _smoothed(counts, use, y, x)
-        here = ring_mean(values, used, shape, y, x, False, ring)[1]
+        here = ring_mean(values, used, shape, y, x, False)[1]
         photons = m * (n - here) if counts[y, x] > here else -1.0
         if photons != 0.0:
-            hits = add_row(hits, n_hits, key, photons, here)
+            hits[n_hits, 0], hits[n_hits, 1], hits[n_hits, 2] = key, photons, here
             n_hits += 1
+    return n_hits
+
+
+@njit(cache=True)
+def _hits_among(places, cells, counts, smooth, single, limit, hits):
+    """The same for places that stick out.
+
+    Args:
+        places: Table of the places to look at, if they are no single pixels that stick
+            out.
+        cells: Places in marked ones are not looked at.
+        single: (n_slow, n_fast) bool: single pixels that stick out.
+        limit: Smallest G that is no chance.
+        counts, smooth, hits: As in `_hits_at_pixels`.
+    """
+    values, used, shape = counts.reshape(-1), smooth.reshape(-1), counts.shape
+    n_hits = 0
     for i in range(len(places)):
-        key, n, m = places[i, 0], places[i, 1], places[i, 2]
+        key, n, m = int(places[i, 0]), places[i, 1], places[i, 2]
         here, k = places[i, 3], places[i, 4]
-        y, x = int(key) // counts.shape[1], int(key) % counts.shape[1]
-        needed = least(limit, here)
-        uneven, top = ring_shape(values, used, shape, y, x, k, here, ALL_ARMS, ring)
-        if _sticks_out(n, m, k, here, uneven, top, needed):
-            hits = add_row(hits, n_hits, key, m * (n - here), here)
+        y, x = key // shape[1], key % shape[1]
+        if is_marked(cells, y, x) or single[y, x]:
+            continue
+        uneven, top = ring_shape(values, used, shape, y, x, k, here, ALL_ARMS)
+        if _sticks_out(n, m, k, here, uneven, top, least(limit, here)):
+            hits[n_hits, 0], hits[n_hits, 1] = key, m * (n - here)
+            hits[n_hits, 2] = here
             n_hits += 1
-    return in_order(hits[:n_hits])
+    return n_hits
 
 
 @njit(cache=True)
@@ -247,20 +247,24 @@ def find_in(memory, counts, valid, pixel_limit, spot_limit, leak):
     sums, shape = squares(), counts.shape
     windows = windows_of(all_cells(shape), shape)
     limits, spots_only = (pixel_limit, spot_limit), (0.0, spot_limit)
-    pixels, places = scan(sums, counts, valid, valid, True, windows, limits)
+    pixels, places = look(sums, counts, valid, valid, True, windows, limits)
     outliers, changed = _outliers_among(
         sums, counts, valid, pixels, pixel_limit, single, smooth
     )
+    nowhere = np.zeros_like(changed)
     windows = windows_of(changed, shape)
-    _, again = scan(sums, counts, use, smooth, False, windows, spots_only)
-    places = _replaced(places, again, changed, shape[1])
+    _, again = look(sums, counts, use, smooth, False, windows, spots_only)
     found = np.zeros(shape, np.bool_)
     width = 0.0
     for turn in range(PASSES):
-        places = _without(places, single, shape[1])
-        hits = _hits(counts, use, smooth, outliers, places, spot_limit)
-        if len(hits) == 0:
+        hits = np.empty((len(outliers) + len(places) + len(again), 3))
+        n = _hits_at_pixels(counts, use, smooth, outliers, hits)
+        to = counts, smooth, single, spot_limit
+        n += _hits_among(places, changed, *to, hits[n:])
+        n += _hits_among(again, nowhere, *to, hits[n:])
+        if n == 0:
             break
+        hits = hits[in_order(hits[:n, KEY], shape)]
         flat = score.reshape(-1)
         for i in range(len(hits)):
             flat[int(hits[i, KEY])] = hits[i, MEAN]
@@ -278,7 +282,6 @@ def find_in(memory, counts, valid, pixel_limit, spot_limit, leak):
                         use[y, x] = smooth[y, x] = False
                         found[y, x] = valid[y, x]
         if turn + 1 < PASSES:
-            _, places = scan(
-                sums, counts, use, smooth, False, windows, (0.0, spot_limit)
-            )
+            places = places[:0]
+            _, again = look(sums, counts, use, smooth, False, windows, spots_only)
     return found

@@ -15,22 +15,23 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from diffuse_core.surroundings import REACH, SPOT
+from diffuse_core.ring_sums import REACH, SPOT
 from diffuse_core.vector_loops import (
+    columns_5,
     columns_13,
     fours,
     large_pixels,
     only_used,
     ring_pixels,
-    small_column_pixels,
-    small_columns,
+    spot_column_pixels,
+    spot_columns,
     spot_weights,
 )
 
 HEIGHT, WIDTH = 128, 256
 """Largest window in pixels: what is read of it stays in the cache."""
 
-BLOCK = 4096
+BLOCK = 2048
 """Pixels, or one row, whose sums are held at a time: they stay in the cache."""
 
 _ROOM = (HEIGHT + 2 * REACH) * (WIDTH + 2 * REACH)
@@ -46,6 +47,7 @@ class Squares(NamedTuple):
     Attributes:
         photons, pixels: (n,) float32, uint8: counts, 0 where they do not tell what is
             expected; and where they do.
+        rows, pixel_rows: (n,) float32, uint8: sums of 4 of these, one below the other.
         spot_photons, spot_pixels: The same of the pixels that make up places; not used
             where they are the same.
 
@@ -58,12 +60,14 @@ class Squares(NamedTuple):
         in_ring: (n,) uint8: pixels of the large squares that are not in the small ones.
         spot, in_spot: (n,) float32, uint16: columns with the weights of a spot; the
             weights of the whole square.
-        in_columns, in_fours, in_small: (n,) uint8: memory.
-        flags, hits: (n,) uint8, int64: what stands out.
+        columns, column_fours: (n,) uint8: memory.
+        high, flags, hits: (n,) uint8, uint8, int64: what stands out.
     """
 
     photons: np.ndarray
     pixels: np.ndarray
+    rows: np.ndarray
+    pixel_rows: np.ndarray
     spot_photons: np.ndarray
     spot_pixels: np.ndarray
     large: np.ndarray
@@ -73,9 +77,9 @@ class Squares(NamedTuple):
     in_ring: np.ndarray
     spot: np.ndarray
     in_spot: np.ndarray
-    in_columns: np.ndarray
-    in_fours: np.ndarray
-    in_small: np.ndarray
+    columns: np.ndarray
+    column_fours: np.ndarray
+    high: np.ndarray
     flags: np.ndarray
     hits: np.ndarray
 
@@ -84,6 +88,8 @@ class Squares(NamedTuple):
 def squares():
     """Memory for windows up to `HEIGHT` by `WIDTH`."""
     return Squares(
+        np.zeros(_ROOM, np.float32),
+        np.zeros(_ROOM, np.uint8),
         np.zeros(_ROOM, np.float32),
         np.zeros(_ROOM, np.uint8),
         np.zeros(_ROOM, np.float32),
@@ -104,7 +110,7 @@ def squares():
 
 
 @njit(cache=True)
-def load(photons, pixels, counts, use, window):
+def load(photons, pixels, counts, use, window, margin):
     """Writes the photons and pixels of a window and of the margin around it.
 
     Args:
@@ -112,54 +118,81 @@ def load(photons, pixels, counts, use, window):
         counts: (n_slow, n_fast) float32, contiguous.
         use: (n_slow, n_fast) bool, contiguous.
         window: First and end row, first and end column.
+        margin: Pixels, at most `REACH`; the rest up to there stays as it is.
     """
     y0, y1, x0, x1 = window
     n_slow, n_fast = counts.shape
-    values, used = counts.reshape(-1), use.reshape(-1)
     wide = x1 - x0 + 2 * REACH
-    left, right = max(x0 - REACH, 0), min(x1 + REACH, n_fast)
-    if y0 < REACH or y1 + REACH > n_slow or right - left < wide:
+    left, right = max(x0 - margin, 0), min(x1 + margin, n_fast)
+    low, high = max(y0 - margin, 0), min(y1 + margin, n_slow)
+    if high - low < y1 - y0 + 2 * margin or right - left < x1 - x0 + 2 * margin:
         n = (y1 - y0 + 2 * REACH) * wide
         photons[:n] = 0.0
         pixels[:n] = 0
-    for row in range(max(y0 - REACH, 0), min(y1 + REACH, n_slow)):
-        start = row * n_fast + left
-        to = (row - y0 + REACH) * wide + left - x0 + REACH
-        only_used(values, used, start, right - left, photons, pixels, to)
+    start = low * n_fast + left
+    to = (low - y0 + REACH) * wide + left - x0 + REACH
+    only_used(
+        counts.reshape(-1),
+        use.reshape(-1),
+        start,
+        n_fast,
+        high - low,
+        right - left,
+        photons,
+        pixels,
+        to,
+        wide,
+    )
 
 
-@njit(cache=True, inline="always")
-def sum_large(sums, at, wide, n):
-    """Sums the large squares of n places.
+@njit(cache=True)
+def sum_large(photons, rows, at, wide, n, large, large_fours):
+    """Sums photons in the columns of the large squares of n places.
 
     Args:
-        sums: `Squares`.
+        photons, rows, large, large_fours: See `Squares`.
         at: Of the first pixel of the first square, in the window.
         wide: Length of a row of the window with its margin.
     """
     more = n + 2 * REACH
-    columns_13(sums.photons, at, wide, more, sums.large)
-    fours(sums.large, more - 3, sums.fours)
-    columns_13(sums.pixels, at, wide, more, sums.in_columns)
-    fours(sums.in_columns, more - 3, sums.in_fours)
-    large_pixels(sums.in_columns, sums.in_fours, n, sums.in_large)
+    columns_13(photons, rows, at, wide, more, large)
+    fours(large, more - 3, large_fours)
 
 
-@njit(cache=True, inline="always")
-def sum_small(sums, same, at, wide, n):
-    """Sums the small squares of n places, after the large ones.
+@njit(cache=True)
+def count_large(pixels, rows, at, wide, n, columns, column_fours, in_large):
+    """Counts the pixels of large squares; other arguments as in `sum_large`.
 
     Args:
-        sums, at, wide: As in `sum_large`.
-        same: The pixels that make up places are those that tell what is expected.
+        pixels, rows, in_large: See `Squares`: `pixels`, `pixel_rows`, `in_large`.
+        columns, column_fours: Memory.
+    """
+    sum_large(pixels, rows, at, wide, n, columns, column_fours)
+    large_pixels(columns, column_fours, n, in_large)
+
+
+@njit(cache=True)
+def sum_small(photons, rows, spot_photons, at, wide, n, small, spot):
+    """Sums photons in the columns of small squares; arguments as in `sum_large`."""
+    at += (REACH - SPOT) * (wide + 1)
+    more = n + 2 * SPOT
+    columns_5(photons, rows, at, wide, more, small)
+    spot_columns(spot_photons, at, wide, more, spot)
+
+
+@njit(cache=True)
+def count_small(
+    pixels, rows, spot_pixels, at, wide, n, in_large, columns, spots, in_ring, in_spot
+):
+    """Counts the pixels of rings and the weights of spots, after `count_large`; other
+    arguments as in `sum_large`.
+
+    Args:
+        columns, spots: Memory.
     """
     at += (REACH - SPOT) * (wide + 1)
     more = n + 2 * SPOT
-    photons = sums.photons if same else sums.spot_photons
-    pixels = sums.pixels if same else sums.spot_pixels
-    small_columns(sums.photons, photons, at, wide, more, sums.small, sums.spot)
-    small_column_pixels(
-        sums.pixels, pixels, at, wide, more, sums.in_columns, sums.in_small
-    )
-    ring_pixels(sums.in_large, sums.in_columns, n, sums.in_ring)
-    spot_weights(sums.in_small, n, sums.in_spot)
+    columns_5(pixels, rows, at, wide, more, columns)
+    ring_pixels(in_large, columns, n, in_ring)
+    spot_column_pixels(spot_pixels, at, wide, more, spots)
+    spot_weights(spots, n, in_spot)

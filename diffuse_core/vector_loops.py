@@ -17,39 +17,57 @@ SIX = np.float32(6.0)
 
 
 @njit(cache=True, error_model="numpy")
-def only_used(values, use, start, n, out, used, to):
-    """Writes n float32 that count, others as 0; and 1 or 0 as uint8.
+def only_used(values, use, start, n_fast, rows, n, out, used, to, wide):
+    """Writes n float32 of some rows that count, others as 0; and 1 or 0 as uint8.
 
     Args:
-        values, use: (size,) float32, bool, from `start` on.
-        out, used: (size,) float32, uint8, from `to` on.
+        values, use: (size,) float32, bool, from `start` on, rows `n_fast` apart.
+        out, used: (size,) float32, uint8, from `to` on, rows `wide` apart.
     """
-    start, to = np.uintp(start), np.uintp(to)
-    for i in range(np.uintp(n)):
-        out[to + i] = values[start + i] if use[start + i] else ZERO
-    for i in range(np.uintp(n)):
-        used[to + i] = use[start + i]
+    for row in range(rows):
+        a, b = np.uintp(start + row * n_fast), np.uintp(to + row * wide)
+        for i in range(np.uintp(n)):
+            value = values[a + i]
+            out[b + i] = value if use[a + i] else ZERO
+        for i in range(np.uintp(n)):
+            used[b + i] = use[a + i]
 
 
 @njit(cache=True, error_model="numpy")
-def columns_13(terms, at, wide, n, out):
-    """Writes the sums of n columns of 13 terms, from `at` on, `wide` apart.
+def rows_of_4(terms, wide, n, out):
+    """Writes n sums of 4 terms of a column, `wide` apart.
 
     Args:
-        terms: (size,) float32 or uint8.
+        terms: (n + 3 wide,) or more, float32 or uint8.
         out: (n,) or more, of that type.
     """
-    i0, wide = np.uintp(at), np.uintp(wide)
-    i1, i2, i3 = i0 + wide, i0 + wide * np.uintp(2), i0 + wide * np.uintp(3)
-    step = wide * np.uintp(4)
-    j0, j1, j2, j3 = i0 + step, i1 + step, i2 + step, i3 + step
-    k0, k1, k2, k3 = j0 + step, j1 + step, j2 + step, j3 + step
-    last = k0 + step
+    wide = np.uintp(wide)
+    two, three = wide + wide, wide + wide + wide
     for i in range(np.uintp(n)):
-        a = (terms[i0 + i] + terms[i1 + i]) + (terms[i2 + i] + terms[i3 + i])
-        b = (terms[j0 + i] + terms[j1 + i]) + (terms[j2 + i] + terms[j3 + i])
-        c = (terms[k0 + i] + terms[k1 + i]) + (terms[k2 + i] + terms[k3 + i])
-        out[i] = (a + b) + (c + terms[last + i])
+        out[i] = (terms[i] + terms[i + wide]) + (terms[i + two] + terms[i + three])
+
+
+@njit(cache=True, error_model="numpy")
+def columns_13(terms, rows, at, wide, n, out):
+    """Writes the sums of n columns of 13 terms, from `at` on.
+
+    Args:
+        terms, rows: (size,) float32 or uint8, and of `rows_of_4`.
+        out: (n,) or more, of that type.
+    """
+    a, four = np.uintp(at), np.uintp(4 * wide)
+    b, c = a + four, a + four + four
+    last = c + four
+    for i in range(np.uintp(n)):
+        out[i] = (rows[a + i] + rows[b + i]) + (rows[c + i] + terms[last + i])
+
+
+@njit(cache=True, error_model="numpy")
+def columns_5(terms, rows, at, wide, n, out):
+    """As `columns_13`, of 5 terms."""
+    a, last = np.uintp(at), np.uintp(at + 4 * wide)
+    for i in range(np.uintp(n)):
+        out[i] = rows[a + i] + terms[last + i]
 
 
 @njit(cache=True, error_model="numpy")
@@ -60,40 +78,32 @@ def fours(terms, n, out):
         out[i] = (terms[i] + terms[i + one]) + (terms[i + two] + terms[i + three])
 
 
-@njit(cache=True, error_model="numpy")
-def small_columns(terms, weighted, at, wide, n, out, spot):
-    """Writes sums of n columns of 5 `terms`; and of 5 `weighted` with 1, 4, 6, 4, 1.
+@njit(cache=True, error_model="numpy", fastmath={"contract"})
+def spot_columns(terms, at, wide, n, out):
+    """Writes the sums of n columns of 5 terms with the weights 1, 4, 6, 4, 1.
 
     Args:
-        terms, weighted: (size,) float32, `wide` apart from `at` on.
-        out, spot: (n,) or more.
+        terms: (size,) float32, `wide` apart from `at` on.
+        out: (n,) or more.
     """
     a, wide = np.uintp(at), np.uintp(wide)
-    b, c = a + wide, a + wide * np.uintp(2)
-    d, e = b + wide * np.uintp(2), c + wide * np.uintp(2)
+    b, c = a + wide, a + wide + wide
+    d, e = b + wide + wide, c + wide + wide
     for i in range(np.uintp(n)):
-        out[i] = (
-            (terms[a + i] + terms[e + i]) + (terms[b + i] + terms[d + i])
-        ) + terms[c + i]
-        spot[i] = (
-            (weighted[a + i] + weighted[e + i])
-            + FOUR * (weighted[b + i] + weighted[d + i])
-        ) + SIX * weighted[c + i]
+        sides = terms[b + i] + terms[d + i]
+        out[i] = (terms[a + i] + terms[e + i]) + FOUR * sides + SIX * terms[c + i]
 
 
 @njit(cache=True, error_model="numpy")
-def small_column_pixels(terms, weighted, at, wide, n, out, spot):
-    """As `small_columns`, of uint8."""
+def spot_column_pixels(terms, at, wide, n, out):
+    """As `spot_columns`, of uint8."""
     a, wide = np.uintp(at), np.uintp(wide)
-    b, c = a + wide, a + wide * np.uintp(2)
-    d, e = b + wide * np.uintp(2), c + wide * np.uintp(2)
+    b, c = a + wide, a + wide + wide
+    d, e = b + wide + wide, c + wide + wide
     for i in range(np.uintp(n)):
-        out[i] = (
-            (terms[a + i] + terms[e + i]) + (terms[b + i] + terms[d + i])
-        ) + terms[c + i]
-        middle = weighted[c + i]
-        spot[i] = (weighted[a + i] + weighted[e + i]) + (
-            ((weighted[b + i] + weighted[d + i] + middle) << 2) + (middle << 1)
+        middle = terms[c + i]
+        out[i] = (terms[a + i] + terms[e + i]) + (
+            ((terms[b + i] + terms[d + i] + middle) << 2) + (middle << 1)
         )
 
 

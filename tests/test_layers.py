@@ -74,6 +74,7 @@ LAYERS = {
     "regrid": 1,
     "report_item": 1,
     "robust": 1,
+    "ring_sums": 1,
     "row_order": 1,
     "rows": 1,
     "scale_stage": 3,
