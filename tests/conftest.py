@@ -12,6 +12,27 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+LONGEST = [
+    "test_raw_rotation",
+    "test_restart",
+    "test_end_to_end",
+    "test_raw_stills",
+    "test_commands",
+    "test_crystals",
+    "test_recipes",
+    "test_parallel",
+    "test_example_package",
+    "test_simulate_files",
+    "test_mask_acceptance",
+    "test_raw_inspection",
+]
+"""Files that take longest, the longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take longest come first: none is left to one core at the end."""
+    first = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: first.get(item.path.stem, len(first)))
 
 
 @pytest.fixture(scope="session")
