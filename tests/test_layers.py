@@ -41,6 +41,7 @@ LAYERS = {
     "fused_tile": 1,
     "general_path": 1,
     "estimator": 1,
+    "fault_loops": 1,
     "faults": 1,
     "geometry": 1,
     "grid": 1,

@@ -141,6 +141,7 @@ def sample_of(experiments, members: Sequence[int], n: int) -> list[tuple[int, in
 def first_pass(run: RunInputs, sample, params) -> list[np.ndarray] | None:
     """Per panel (n_slow, n_fast) bool: True = keep. None if no image can be read."""
     from diffuse_core import boundary, faults
+    from diffuse_core.usable import counts_of
 
     first = run.experiments[sample[0][0]]
     setup = run.setups[sample[0][0]]
@@ -159,9 +160,12 @@ def first_pass(run: RunInputs, sample, params) -> list[np.ndarray] | None:
             unread.append(error)
             continue
         read += 1
-        for one, raw, use, readout in zip(sums, counts, usable, readouts, strict=True):
-            photons = (raw - readout.pedestal) / readout.gain
-            one.add(photons.astype(np.float32), np.asarray(use, bool))
+        for panel, (one, readout) in enumerate(zip(sums, readouts, strict=True)):
+            shape = panels[panel].shape
+            photons, valid = np.empty(shape, np.float32), np.empty(shape, bool)
+            how = readout.pedestal, readout.gain
+            counts_of([counts[panel]], [usable], panel, how, photons, valid)
+            one.add(photons, valid)
     if unread:
         logger.warning(
             "mask.pixel_statistics: %d of %d images are left out: %s",
