@@ -242,11 +242,11 @@ def test_simulated_bragg_peaks_lie_on_their_lattice_points(tmp_path, name):
         for panel in panels:
             n = counts[panel.index].astype(float)
             n -= np.median(n[usable[panel.index]])
-            hkl = panel.s @ image.to_hkl.T
+            bright = usable[panel.index] & (n > 50)
+            hkl = panel.s[bright] @ image.to_hkl.T
             point = np.rint(hkl)
-            spot = usable[panel.index] & (n > 50)
-            spot &= np.abs(hkl - point).max(axis=2) < 0.3
-            rows = zip(point[spot], hkl[spot] - point[spot], n[spot], strict=True)
+            spot = np.abs(hkl - point).max(axis=1) < 0.3
+            rows = zip(point[spot], (hkl - point)[spot], n[bright][spot], strict=True)
             for at, offset, weight in rows:
                 total = sums.setdefault(tuple(at), np.zeros(4))
                 total += weight * np.array([*offset, 1.0])
