@@ -14,11 +14,18 @@ import math
 import numpy as np
 from numba import njit
 
-from diffuse_core.local_keys import FAST, NOWHERE, ROUNDING, SINGLE, index_at, spread_of
-from diffuse_core.region_kernels import absent
+from diffuse_core.local_keys import (
+    FAST,
+    NOWHERE,
+    ROUNDING,
+    SINGLE,
+    index_at,
+    spread_of,
+)
+from diffuse_core.near_blocks import BLOCK, near_blocks
+from diffuse_core.region_kernels import absent, ball_within
+from diffuse_core.vectors import copy_eight
 
-BLOCK = 8
-"""Pixels that are tested together."""
 OUTSIDE, INSIDE, UNSURE = np.uint8(0), np.uint8(1), np.uint8(2)
 CLOSE = 0.49
 """Regions that reach less (Miller indices) concern one lattice point for each pixel."""
@@ -35,68 +42,6 @@ def scratch(n):
         np.empty(m + 1, np.uint32),
         np.empty((3, m * BLOCK), np.float32),
     )
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def describe_blocks(lx, ly, lz, blocks):
-    """Writes where blocks of `BLOCK` pixels lie: nearly on a line.
-
-    Args:
-        lx, ly, lz: (n * BLOCK,) float32: s of pixels less that of the tile (1/A).
-        blocks: (7, n) float32, written: middle, half of the line, and how far a pixel
-            is off the line at most.
-    """
-    for k in range(len(lx) // BLOCK):
-        first, last = k * BLOCK, (k + 1) * BLOCK - 1
-        mx, my, mz = lx[first] + lx[last], ly[first] + ly[last], lz[first] + lz[last]
-        hx, hy, hz = lx[last] - lx[first], ly[last] - ly[first], lz[last] - lz[first]
-        half = SINGLE(0.5)
-        mx, my, mz = half * mx, half * my, half * mz
-        hx, hy, hz = half * hx, half * hy, half * hz
-        xs, ys, zs = lx[first : last + 1], ly[first : last + 1], lz[first : last + 1]
-        off2 = SINGLE(0.0)
-        for p in range(BLOCK):
-            f = SINGLE(2.0 / (BLOCK - 1)) * SINGLE(p) - SINGLE(1.0)
-            dx, dy, dz = xs[p] - mx - f * hx, ys[p] - my - f * hy, zs[p] - mz - f * hz
-            off2 = max(off2, dx * dx + dy * dy + dz * dz)
-        blocks[0, k], blocks[1, k], blocks[2, k] = mx, my, mz
-        blocks[3, k], blocks[4, k], blocks[5, k] = hx, hy, hz
-        blocks[6, k] = SINGLE(1.01) * math.sqrt(off2)
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _near(f, offset, reach, margin, blocks, flags, which):
-    """Number of blocks that may be within reach of a lattice point, in `which`."""
-    a00, a01, a02, a03 = f[0, 0], f[0, 1], f[0, 2], offset[0]
-    a10, a11, a12, a13 = f[1, 0], f[1, 1], f[1, 2], offset[1]
-    a20, a21, a22, a23 = f[2, 0], f[2, 1], f[2, 2], offset[2]
-    l0 = SINGLE(math.sqrt(a00 * a00 + a01 * a01 + a02 * a02))
-    l1 = SINGLE(math.sqrt(a10 * a10 + a11 * a11 + a12 * a12))
-    l2 = SINGLE(math.sqrt(a20 * a20 + a21 * a21 + a22 * a22))
-    r0 = SINGLE(reach[0] + 3.0 * margin)
-    r1 = SINGLE(reach[1] + 3.0 * margin)
-    r2 = SINGLE(reach[2] + 3.0 * margin)
-    half = SINGLE(0.5)
-    xs, ys, zs = blocks[0], blocks[1], blocks[2]
-    dxs, dys, dzs, off = blocks[3], blocks[4], blocks[5], blocks[6]
-    for b in range(len(flags)):
-        x, y, z, dx, dy, dz, o = xs[b], ys[b], zs[b], dxs[b], dys[b], dzs[b], off[b]
-        h = a00 * x + a01 * y + a02 * z + a03
-        k = a10 * x + a11 * y + a12 * z + a13
-        m = a20 * x + a21 * y + a22 * z + a23
-        e0 = abs(a00 * dx + a01 * dy + a02 * dz) + l0 * o + r0
-        e1 = abs(a10 * dx + a11 * dy + a12 * dz) + l1 * o + r1
-        e2 = abs(a20 * dx + a21 * dy + a22 * dz) + l2 * o + r2
-        flags[b] = (
-            (abs(h - np.floor(h + half)) <= e0)
-            & (abs(k - np.floor(k + half)) <= e1)
-            & (abs(m - np.floor(m + half)) <= e2)
-        )
-    n = 0
-    for b in range(len(flags)):
-        which[n] = b
-        n += flags[b]
-    return n
 
 
 @njit(cache=True, nogil=True)
@@ -236,19 +181,21 @@ def _spare_absent(f, offset, whole, r, rot, trans, n_op, den, s, outcome):
 @njit(cache=True, nogil=True)
 def _gather(which, lx, ly, lz, close):
     """Writes s of the pixels of some blocks one after the other."""
+    eight = np.uint64(BLOCK)
+    row = np.uint64(close.shape[1])
+    to = np.uint64(0)
     for k in range(len(which)):
-        start = np.int64(which[k]) * BLOCK
-        xs, ys = lx[start : start + BLOCK], ly[start : start + BLOCK]
-        zs = lz[start : start + BLOCK]
-        to = k * BLOCK
-        tx, ty = close[0, to : to + BLOCK], close[1, to : to + BLOCK]
-        tz = close[2, to : to + BLOCK]
-        for c in range(BLOCK):
-            tx[c], ty[c], tz[c] = xs[c], ys[c], zs[c]
+        start = np.uint64(which[k]) * eight
+        copy_eight(close, to, lx, start)
+        copy_eight(close, to + row, ly, start)
+        copy_eight(close, to + row + row, lz, start)
+        to += eight
 
 
 @njit(cache=True, nogil=True)
-def leave_out(i, r, regions, reach, middle, radius, lx, ly, lz, n, memory, keys):
+def leave_out(
+    i, r, regions, reach, longest, middle, radius, lx, ly, lz, n, memory, keys
+):
     """Sets the keys of the pixels that lie in a region to `NOWHERE`, or marks them.
 
     Args:
@@ -256,6 +203,7 @@ def leave_out(i, r, regions, reach, middle, radius, lx, ly, lz, n, memory, keys)
         r: Region.
         regions: Packed `LatticeRegion`s, see `regions.pack_regions`.
         reach: (n_images, n_regions, 3) of `region_kernels.reach_within`.
+        longest: Largest |s| (1/A).
         middle, radius: (3,) float64: middle of the tile, and how far it reaches (1/A).
         lx, ly, lz: float32, to the next multiple of `BLOCK` beyond the pixels: their s
             less the middle (1/A).
@@ -271,7 +219,9 @@ def leave_out(i, r, regions, reach, middle, radius, lx, ly, lz, n, memory, keys)
         return
     blocks, words, flags, which, close = memory
     outcome = words.view(np.uint8)
-    spread = spread_of(a, radius)
+    spread = max(
+        spread_of(a, 0, radius), spread_of(a, 1, radius), spread_of(a, 2, radius)
+    )
     error = ROUNDING * (1.0 + spread)
     whole, index = np.empty(3, np.int64), np.empty(3)
     offset = np.empty(3, np.float32)
@@ -281,7 +231,14 @@ def leave_out(i, r, regions, reach, middle, radius, lx, ly, lz, n, memory, keys)
         offset[g] = index[g] - whole[g]
     f = a.astype(np.float32)
     n_blocks = (n + BLOCK - 1) // BLOCK
-    n_near = _near(f, offset, reach[i, r], error, blocks, flags[:n_blocks], which)
+    b32 = b.astype(np.float32)
+    ball = max(
+        ball_within(i, r, longest, regions)[0],
+        math.sqrt(size[i, r, 4] * (b * b).sum()) + size[i, r, 5] * 1.1 * longest,
+    )
+    n_near = near_blocks(
+        f, offset, b32, reach[i, r], ball, error, blocks, flags[:n_blocks], which
+    )
     if not n_near:
         return
     m = np.zeros((3, 3))
@@ -309,7 +266,7 @@ def leave_out(i, r, regions, reach, middle, radius, lx, ly, lz, n, memory, keys)
         offset,
         m.astype(np.float32),
         m3,
-        b.astype(np.float32),
+        b32,
         inverse_b.astype(np.float32),
         axis[i, r].astype(np.float32),
         q,
@@ -322,12 +279,13 @@ def leave_out(i, r, regions, reach, middle, radius, lx, ly, lz, n, memory, keys)
     for k in range(n_near):
         if not words[k]:
             continue
-        start = np.int64(which[k]) * BLOCK
-        part = outcome[k * BLOCK : (k + 1) * BLOCK]
+        first = k * BLOCK
         if some_absent:
-            s = close[:, k * BLOCK : (k + 1) * BLOCK]
+            part, s = outcome[first : first + BLOCK], close[:, first : first + BLOCK]
             _spare_absent(f, offset, whole, r, rot, trans, n_op, den, s, part)
-        key = keys[start : start + BLOCK]
+        start = np.int64(which[k]) * BLOCK
         for c in range(BLOCK):
-            other = NOWHERE if part[c] == INSIDE else np.int32(-2 - start - c)
-            key[c] = key[c] if (part[c] == OUTSIDE) | (key[c] == NOWHERE) else other
+            p = np.uint64(start + c)
+            found = outcome[np.uint64(first + c)]
+            if found != OUTSIDE and keys[p] != NOWHERE:
+                keys[p] = NOWHERE if found == INSIDE else np.int32(-2 - start - c)

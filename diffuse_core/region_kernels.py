@@ -138,28 +138,40 @@ def in_region(
 
 
 @njit(cache=True)
+def ball_within(i, r, longest, regions):
+    """Radius (1/A) of a ball that holds a region around a lattice point, and the part
+    of it that is the path of a pixel in an image, for |s| <= longest (1/A).
+
+    Without the floor of the region. Vectors of the crystal may be 2 % longer than those
+    of the setup.
+    """
+    affine, b, size = regions[0], regions[1], regions[4]
+    shift2 = 0.0
+    for g in range(3):
+        c = 0.0
+        for k in range(3):
+            c += b[r, g, k] * affine[i, r, k, 3]
+        shift2 += c * c
+    longest2 = (1.02 * longest + math.sqrt(shift2)) ** 2
+    swept = size[i, r, 5] * math.sqrt(longest2)
+    radial2 = size[i, r, 0] + size[i, r, 1] * longest2
+    tangential2 = size[i, r, 2] + size[i, r, 3] * longest2
+    return math.sqrt(max(radial2, tangential2)) + swept, swept
+
+
+@njit(cache=True)
 def reach_within(longest, regions):
     """(n_images, n_regions, 3) float64: how far from a lattice point a region reaches.
 
     In Miller indices along each axis, for |s| <= longest (1/A); infinite where it is
     half an index or more, or where a region has satellites: then every pixel must be
-    looked at. Vectors of the crystal may be 2 % longer than those of the setup.
+    looked at.
     """
     affine, b, inverse_b, axis, size, rot, trans, n_op, den, offsets, n_off = regions
     reach = np.empty((affine.shape[0], affine.shape[1], 3))
     for i in range(reach.shape[0]):
         for r in range(reach.shape[1]):
-            shift2 = 0.0
-            for g in range(3):
-                c = 0.0
-                for k in range(3):
-                    c += b[r, g, k] * affine[i, r, k, 3]
-                shift2 += c * c
-            longest2 = (1.02 * longest + math.sqrt(shift2)) ** 2
-            swept = size[i, r, 5] * math.sqrt(longest2)
-            radial2 = size[i, r, 0] + size[i, r, 1] * longest2
-            tangential2 = size[i, r, 2] + size[i, r, 3] * longest2
-            radius = math.sqrt(max(radial2, tangential2)) + swept
+            radius, swept = ball_within(i, r, longest, regions)
             for g in range(3):
                 edge = 0.0
                 for k in range(3):

@@ -38,6 +38,7 @@ LAYERS = {
     "errors": 1,
     "fused_kernel": 1,
     "fused_path": 1,
+    "fused_rows": 1,
     "fused_tile": 1,
     "general_path": 1,
     "estimator": 1,
@@ -57,6 +58,7 @@ LAYERS = {
     "merging": 1,
     "models": 1,
     "local_keys": 1,
+    "near_blocks": 1,
     "near_regions": 1,
     "numba_threads": 1,
     "observations": 1,
@@ -109,6 +111,7 @@ LAYERS = {
     "symmetry": 1,
     "usable": 1,
     "vector_loops": 1,
+    "vectors": 1,
     "volume": 1,
     "windows": 1,
     "voxel_list": 1,
@@ -154,7 +157,7 @@ LAYERS = {
 }
 # Columns of the observations table: words of the core before any plug-in's.
 COLUMNS = ("exposure", "background", "images", "offset", "detector")
-NUMERIC = {"numba", "numpy", "scipy"}
+NUMERIC = {"llvmlite", "numba", "numpy", "scipy"}
 PHIL = ("libtbx", "iotbx.phil")
 COMMAND = ("dials.util.options", "dials.util.log", "dials.util.Sorry")
 

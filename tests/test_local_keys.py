@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diffuse_core.local_keys import NOWHERE, local_keys, whole_key
+from diffuse_core.local_keys import (
+    NOWHERE,
+    key_frame,
+    key_terms,
+    local_keys,
+    whole_key,
+)
 
 
 @pytest.mark.parametrize("divisions", [0.5, 3.0, 24.0, 400.0])
@@ -22,14 +28,16 @@ def test_keys_are_exact_or_unsure(divisions):
     local[::4] = (index - a[:, 3]) @ inverse.T - middle
     radius = np.abs(local).max(axis=0).astype(float)
     keys = np.empty(len(local), np.int32)
-    begin = local_keys(a, middle, radius, *np.ascontiguousarray(local.T), keys)
+    frame, _ = key_frame(a[None], middle, radius)
+    terms, begin = key_terms(a, middle, radius, frame)
+    local_keys(terms, begin, *np.ascontiguousarray(local.T), keys)
 
     s = local.astype(np.longdouble) + middle
     exact = np.floor(s @ a[:, :3].T.astype(np.longdouble) + a[:, 3] + 0.5)
     i, j, k = (exact.astype(np.int64) + (1 << 20)).T
     wanted = (i << 42) + (j << 21) + k
     sure = keys >= 0
-    found = [whole_key(begin, key) for key in keys[sure]]
+    found = [whole_key(frame, key) for key in keys[sure]]
     assert np.array_equal(found, wanted[sure])
     assert np.array_equal(keys[~sure], NOWHERE - 1 - np.flatnonzero(~sure))
     away = np.ones(len(keys), bool)
