@@ -99,6 +99,7 @@ def test_useless_images_change_nothing(images, run_command, tmp_path):
         "crystal.space_group=P212121",
         "dials.stills_program=ssx",
         "dials.ssx_index.method=fft1d",
+        "dials.ssx_index.indexing.stills.refine_all_candidates=False",
         "dials.ssx_integrate.algorithm=stills",
         "mask.resolution.d_min=4",
         "parallel.nproc=1",
