@@ -18,7 +18,7 @@ import numpy as np
 
 from diffuse_core.errors import InputError
 from diffuse_core.read_ahead import HDF5
-from diffuse_core.row_order import combined
+from diffuse_core.row_order import combined, split_sums
 
 RUN_FILE = "run.json"
 SUMS = ("counts", "exposure", "background", "background_variance")
@@ -70,18 +70,15 @@ def columns_of(
         panel: (n,) int.
         sums: (n, 9) float64, `kernels.COLUMNS`.
     """
-    counts, pixels, exposure, background, variance, *weighted = sums.T
-    values = dict(
-        key=key,
-        panel=panel,
-        pixels=pixels,
-        counts=counts,
-        exposure=exposure,
-        background=background,
-        background_variance=variance,
-        **{name: v / pixels for name, v in zip(MEANS, weighted, strict=True)},
-    )
-    return {name: values[name].astype(dtype) for name, dtype in DTYPES.items()}
+    totals, means = split_sums(np.ascontiguousarray(sums, float))
+    values = {
+        "key": key,
+        "panel": panel,
+        "pixels": means[0],
+        **dict(zip(SUMS, totals, strict=True)),
+        **dict(zip(MEANS, means[1:], strict=True)),
+    }
+    return {name: np.asarray(values[name], dtype) for name, dtype in DTYPES.items()}
 
 
 def combine_rows(
@@ -128,7 +125,8 @@ def write_parts(
                 stop = start + len(part["key"])
                 for name in DTYPES:
                     h5[name].resize((stop,))
-                    h5[name][start:stop] = part[name]
+                    if part[name].any():  # else HDF5 keeps nothing and reads 0
+                        h5[name][start:stop] = part[name]
                 start = stop
             h5.attrs["meta"] = json.dumps(meta())
         _to_disk(temporary)

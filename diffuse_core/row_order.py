@@ -82,3 +82,24 @@ def combined(
         order = order_of(panel.astype(np.int64))
         order = order[order_of(key[order])]
     return add_equal(order, key, panel, sums)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def split_sums(sums):
+    """Sums and means of rows in one pass: (n, 9) float64, `kernels.COLUMNS`, apart.
+
+    Returns:
+        (4, n) float64: counts, exposure, background and its variance; (5, n) float32:
+        pixels, and the means of phi, x, y and s over them.
+    """
+    n = len(sums)
+    totals, means = np.empty((4, n)), np.empty((5, n), np.float32)
+    for i in range(n):
+        pixels = sums[i, 1]
+        totals[0, i] = sums[i, 0]
+        means[0, i] = pixels
+        for c in range(3):
+            totals[c + 1, i] = sums[i, c + 2]
+        for c in range(4):
+            means[c + 1, i] = sums[i, c + 5] / pixels
+    return totals, means
