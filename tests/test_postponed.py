@@ -123,3 +123,24 @@ def test_dials_without_what_it_needs_seldom(module):
     )
     assert ours.returncode == 0, ours.stderr
     assert plain.stdout == ours.stdout != ""
+
+
+HELP = """
+import contextlib, importlib, io, sys
+for name in ("diffuse", "diffuse_integrate", "diffuse_scale", "diffuse_merge"):
+    command = importlib.import_module(f"diffuse_core.command_line.{name}")
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        try:
+            command.run(["--help"])
+        except SystemExit as ended:
+            assert not ended.code
+    assert f"dials.{name}" in said.getvalue()
+print({"h5py", "matplotlib", "numba", "pandas", "scipy", "sklearn"} & set(sys.modules))
+"""
+
+
+def test_help_waits_for_no_heavy_package():
+    done = subprocess.run(
+        [sys.executable, "-c", HELP], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "set()\n"
