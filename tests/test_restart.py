@@ -111,7 +111,8 @@ def run_in(folder: Path, command, *arguments) -> None:
 
 
 def merge_in(folder: Path) -> None:
-    run_in(folder, diffuse_merge.run, "diffuse_observations", "output.pictures=None")
+    without = "output.pictures=None", "output.html=None", "leave_one_out=False"
+    run_in(folder, diffuse_merge.run, "diffuse_observations", *without)
 
 
 def figures_of(folder: Path) -> dict:
