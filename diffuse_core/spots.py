@@ -16,7 +16,7 @@ from numba import njit
 from diffuse_core.poisson import disagreement, most_disagreement
 from diffuse_core.quick_tests import ONE_PIXEL, least
 from diffuse_core.ring_sums import ALL_ARMS, REACH, SPOT
-from diffuse_core.scan import KEY, MEAN, in_order, longer, look
+from diffuse_core.scan import KEY, MEAN, in_order, longer, look, scan
 from diffuse_core.spot_shapes import leave_out, typical_width
 from diffuse_core.squares import squares
 from diffuse_core.surroundings import ring_mean, ring_shape
@@ -227,7 +227,7 @@ def find_spots(counts, valid, pixel_limit, spot_limit, leak):
 
 @njit(cache=True)
 def memory_of(shape):
-    """What `find_in` needs for images of a shape; it may be used again.
+    """What `find_in` needs for images of a shape; it may be used again, as it is left.
 
     To be handed new pages by the system can take a third as long as the search itself.
     """
@@ -243,7 +243,7 @@ def memory_of(shape):
 def find_in(memory, counts, valid, pixel_limit, spot_limit, leak):
     """As `find_spots`, with what `memory_of` gave."""
     single, smooth, use, score = memory
-    single[:], smooth[:], use[:] = False, valid, valid
+    smooth[:], use[:] = valid, valid
     sums, shape = squares(), counts.shape
     windows = windows_of(all_cells(shape), shape)
     limits, spots_only = (pixel_limit, spot_limit), (0.0, spot_limit)
@@ -283,5 +283,7 @@ def find_in(memory, counts, valid, pixel_limit, spot_limit, leak):
                         found[y, x] = valid[y, x]
         if turn + 1 < PASSES:
             places = places[:0]
-            _, again = look(sums, counts, use, smooth, False, windows, spots_only)
+            _, again = scan(sums, counts, use, smooth, False, windows, spots_only)
+    for key in outliers:
+        single[key // shape[1], key % shape[1]] = False
     return found

@@ -183,3 +183,14 @@ def test_windows_hold_what_is_marked_once():
     np.testing.assert_array_equal(seen, marked)
     assert seen[0:20, 30:50].all()
     assert seen[190:, 640:].all()
+
+
+def test_memory_that_was_used_gives_the_same():
+    limits = *LIMITS, 0.1
+    memory = spots.memory_of(SHAPE)
+    for mean, seed in ((3.0, 35), (0.5, 36), (40.0, 37)):
+        counts, valid = image(mean, seed)
+        fresh = spots.find_spots(counts, valid, *limits)
+        assert fresh.sum() > 100
+        again = spots.find_in(memory, counts, valid, *limits)
+        np.testing.assert_array_equal(again, fresh)
