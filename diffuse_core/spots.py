@@ -14,13 +14,16 @@ import numpy as np
 from numba import njit
 
 from diffuse_core.poisson import disagreement, most_disagreement
-from diffuse_core.quick_tests import ONE_PIXEL, least
+from diffuse_core.quick_tests import ONE_PIXEL, least, place_stands_out
 from diffuse_core.ring_sums import ALL_ARMS, REACH, SPOT
 from diffuse_core.scan import KEY, MEAN, in_order, longer, look, scan
 from diffuse_core.spot_shapes import leave_out, typical_width
 from diffuse_core.squares import squares
 from diffuse_core.surroundings import ring_mean, ring_shape
 from diffuse_core.windows import all_cells, is_marked, mark, windows_of
+
+FAINT = 0.1
+"""Counts a pixel below which places take the cheaper test first: most do not pass."""
 
 SCREENS = 4
 """Passes for single pixels, each without what the last one found around."""
@@ -197,6 +200,8 @@ def _hits_among(places, cells, counts, smooth, single, limit, hits):
         here, k = places[i, 3], places[i, 4]
         y, x = key // shape[1], key % shape[1]
         if is_marked(cells, y, x) or single[y, x]:
+            continue
+        if here < FAINT and not place_stands_out(n, m, here, k, limit):
             continue
         uneven, top = ring_shape(values, used, shape, y, x, k, here, ALL_ARMS)
         if _sticks_out(n, m, k, here, uneven, top, least(limit, here)):
