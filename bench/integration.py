@@ -3,13 +3,12 @@
     python bench/integration.py [n_images] [folder]
 
 On a sweep of a Pilatus 6M (0.1 degree, 3 x 3 x 3 divisions), with one process and with
-two, with the default corrections and the masks that need no look at the counts:
+two, with all default models, and with the masks that need no look at the counts:
 
 - reading: dxtbx's `get_raw_data` alone, before and after the command;
 - steady state: per image, after the first block of each process;
 - whole command: start, geometry and compiled code from the cache included;
-- kernel: the compiled loop alone, against a copy of the same arrays;
-- all default models, which also search the counts for outliers: one process.
+- kernel: the compiled loop alone, with the latter, against a copy of the same arrays.
 
 The machine may be shared: the ratios count, and of repeated figures the best. The
 folder keeps the images for the next run.
@@ -145,43 +144,49 @@ def kernel(path: Path) -> tuple[float, float]:
     return min(loop) / len(raw), min(copy) / len(raw)
 
 
+def compared(folder: Path, n_images: int, nproc: int, *args: str) -> float:
+    """Prints the command against reading; steady state, seconds an image."""
+    path, short = sweep(folder, n_images), sweep(folder, n_images // 3)
+    args = (f"parallel.nproc={nproc}", *args)
+    reads = [reading(path, n_images, nproc)]
+    less, _, _ = command(short, n_images // 3, *args)
+    reads.append(reading(path, n_images, nproc))
+    whole, steady, _ = command(path, n_images, *args)
+    reads.append(reading(path, n_images, nproc))
+    cpu = (whole.cpu - less.cpu / 3) * 1.5
+    wall_read = np.median([read.wall for read in reads])
+    cpu_read = np.median([read.cpu for read in reads])
+    for name, wall, used in (
+        ("reading alone", wall_read, cpu_read),
+        ("steady state", steady, cpu),
+        ("whole command", whole.wall, whole.cpu),
+    ):
+        print(
+            f"  {name:14}{1000 * wall:8.1f} {wall / wall_read:6.2f}"
+            f"{1000 * used:10.1f} {used / cpu_read:6.2f}",
+            flush=True,
+        )
+    return steady
+
+
 def main(n_images: int, folder: Path) -> None:
     """Prints milliseconds an image and ratios."""
-    path, short = sweep(folder, n_images), sweep(folder, n_images // 3)
-    command(sweep(folder, 10), 10, "block.width=0.5")  # compiles
-    steady = {}
-    for nproc in (1, 2):
-        args = (f"parallel.nproc={nproc}", f"mask.models={MASKS}")
-        reads = [reading(path, n_images, nproc)]
-        less, _, _ = command(short, n_images // 3, *args)
-        reads.append(reading(path, n_images, nproc))
-        whole, steady[nproc], _ = command(path, n_images, *args)
-        reads.append(reading(path, n_images, nproc))
-        cpu = (whole.cpu - less.cpu / 3) * 1.5
-        wall_read = np.median([read.wall for read in reads])
-        cpu_read = np.median([read.cpu for read in reads])
-        print(f"{nproc} process(es): wall clock and CPU, ms an image, times reading")
-        for name, wall, used in (
-            ("reading alone", wall_read, cpu_read),
-            ("steady state", steady[nproc], cpu),
-            ("whole command", whole.wall, whole.cpu),
-        ):
+    few = f"mask.models={MASKS}"
+    command(sweep(folder, 30), 30)  # compiles
+    for masks, args in (("default models", ()), (few, (few,))):
+        steady = {}
+        for nproc in (1, 2):
             print(
-                f"  {name:14}{1000 * wall:8.1f} {wall / wall_read:6.2f}"
-                f"{1000 * used:10.1f} {used / cpu_read:6.2f}",
-                flush=True,
+                f"{masks}, {nproc} process(es): wall clock, CPU; ms an image, times "
+                "reading"
             )
-    print(f"efficiency of 2 processes: {steady[1] / steady[2] / 2:.2f}")
-    loop, copy = kernel(path)
+            steady[nproc] = compared(folder, n_images, nproc, *args)
+        print(f"efficiency of 2 processes: {steady[1] / steady[2] / 2:.2f}")
+    loop, copy = kernel(sweep(folder, n_images))
     pixels = 2527 * 2463
     print(f"kernel alone     {1000 * loop:7.1f} ms, {pixels / loop / 1e6:.0f} Mpixel/s")
     print(f"copy of the raw  {1000 * copy:7.1f} ms, {4 * pixels / copy / 1e9:.1f} GB/s")
     print(f"kernel / copy    {loop / copy:7.1f}")
-    full, _, _ = command(sweep(folder, 30), 30, "parallel.nproc=1")
-    print(
-        f"all defaults     {1000 * full.cpu:7.1f} ms CPU an image (30 images), "
-        f"{full.cpu / cpu_read:.2f} times reading"
-    )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ import os
 import sys
 from pathlib import Path
 
-DISTINCT = 10
+DISTINCT = 11
+"""No divisor of what lies between the images of a first pass: they differ."""
 RECIPE = f"""
 detector {{
   name = pilatus_6m
