@@ -211,7 +211,6 @@ def accumulate(
                 masks[i],
                 limits,
                 box,
-                images[min(i + 1, n_images - 1)],
                 keys,
             )
             for r in range(reach.shape[1]):

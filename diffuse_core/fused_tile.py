@@ -10,11 +10,11 @@ import numpy as np
 from numba import njit
 
 from diffuse_core.local_keys import NOWHERE, local_keys
-from diffuse_core.vectors import changes_of_eight, fetch, write_eight
+from diffuse_core.vectors import changes_of_eight, write_eight
 
-COLUMN_BITS = 7
+COLUMN_BITS = 8
 COLUMNS = 1 << COLUMN_BITS
-ROWS = 80
+ROWS = 32
 """Pixels of a tile, fast and slow: what it needs stays in the second-level cache. Those
 beyond the edge of the panel, to the full number of columns, do not count."""
 STRIP = 8
@@ -123,7 +123,7 @@ def pick(keep, s, response, background, box, local, length, before, rates):
 
 
 @njit(cache=True, nogil=True)
-def write_keys(terms, local, keep, image, mask, limits, box, following, keys):
+def write_keys(terms, local, keep, image, mask, limits, box, keys):
     """Writes the local keys of the pixels of a tile; `NOWHERE` if not to be used.
 
     Args:
@@ -134,8 +134,6 @@ def write_keys(terms, local, keep, image, mask, limits, box, following, keys):
         mask: (n_slow * n_fast,) bool, True = keep, or (0,).
         limits: Lowest and highest raw value that may be used.
         box: First and last row, first and last column.
-        following: Raw values of the image that comes next: they are on their way to the
-            processor when it comes.
         keys: (n,) int32, written.
     """
     low, high = limits
@@ -143,14 +141,8 @@ def write_keys(terms, local, keep, image, mask, limits, box, following, keys):
     columns = x1 - x0
     matrix, begin = terms
     n_fast = keep.shape[1]
-    step = np.uint64(64 // following.itemsize)
     for start in range(y0, y1, STRIP):
         end = min(start + STRIP, y1)
-        for row in range(start, end):
-            ahead = np.uint64(row * n_fast + x0)
-            while ahead < np.uint64(row * n_fast + x1):
-                fetch(following, ahead)
-                ahead += step
         strip = slice((start - y0) * COLUMNS, (end - y0) * COLUMNS)
         x, y, z = local[0, strip], local[1, strip], local[2, strip]
         local_keys(matrix, begin, x, y, z, keys[strip])

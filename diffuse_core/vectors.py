@@ -61,28 +61,6 @@ def copy_eight(typing, to, at, source, first):
 
 
 @intrinsic
-def fetch(typing, array, at):
-    """Makes the processor read the memory around array[at] (uint64) in advance."""
-    signature = types.void(array, types.uint64)
-
-    def generate(context, builder, signature, args):
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        pointer = builder.bitcast(
-            builder.gep(data, [args[1]]), ir.IntType(8).as_pointer()
-        )
-        int32 = ir.IntType(32)
-        function = builder.module.declare_intrinsic(
-            "llvm.prefetch",
-            [pointer.type],
-            ir.FunctionType(ir.VoidType(), [pointer.type, int32, int32, int32]),
-        )
-        builder.call(function, [pointer, int32(0), int32(2), int32(1)])
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-@intrinsic
 def changes_of_eight(typing, keys, at, other):
     """Number whose bit k tells whether keys[at + k] differs from keys[other + k]."""
     signature = types.uint64(keys, types.uint64, types.uint64)
