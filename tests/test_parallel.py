@@ -261,7 +261,7 @@ def test_no_worker_outlives_the_command(tasks, tmp_path, engine, end):
         start_new_session=True,
     )
     try:
-        wait_until(lambda: len(list(tmp_path.glob("working_*"))) == 2, 60)
+        wait_until(lambda: len(list(tmp_path.glob("working_*"))) == 2, 300)
         workers = [int(p.name.split("_")[1]) for p in tmp_path.glob("working_*")]
         assert all(map(alive, workers))
         started = time.monotonic()
@@ -406,7 +406,7 @@ def test_a_scheduler_that_goes_away_is_one_sentence(tasks, tmp_path):
         )
     ]
     try:
-        wait_until(file.exists, 60)
+        wait_until(file.exists, 300)
         found = run_tasks(
             tasks.prepare,
             tasks.slow_square,
