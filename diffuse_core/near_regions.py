@@ -232,10 +232,8 @@ def leave_out(
     f = a.astype(np.float32)
     n_blocks = (n + BLOCK - 1) // BLOCK
     b32 = b.astype(np.float32)
-    ball = max(
-        ball_within(i, r, longest, regions)[0],
-        math.sqrt(size[i, r, 4] * (b * b).sum()) + size[i, r, 5] * 1.1 * longest,
-    )
+    ellipsoid, swept = ball_within(i, r, longest, regions)
+    ball = max(ellipsoid, math.sqrt(size[i, r, 4] * (b * b).sum()) + swept)
     n_near = near_blocks(
         f, offset, b32, reach[i, r], ball, error, blocks, flags[:n_blocks], which
     )
