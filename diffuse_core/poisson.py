@@ -68,7 +68,7 @@ def most_disagreement(n, m, mean):
     return (1.0 + 1e-9) * m * d * d * above / below
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def dispersions(counts, valid, tile):
     """Variance over mean in square tiles, sorted; empty if nothing is known.
 

@@ -244,7 +244,7 @@ def memory_of(shape):
     )
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def find_in(memory, counts, valid, pixel_limit, spot_limit, leak):
     """As `find_spots`, with what `memory_of` gave."""
     single, smooth, use, score = memory

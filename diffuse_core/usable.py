@@ -77,7 +77,7 @@ _STRIP = 4096
 """Pixels of all images that are taken together: their sums stay in the cache."""
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _add(raw, n, keep, low, high, readout, first, counts, valid):
     """Adds the counts of n images, 0 where one of them may not be used, and writes
     where all may; returns whether a sum is below 0.
