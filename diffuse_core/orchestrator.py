@@ -18,7 +18,7 @@ from diffuse_core.errors import InputError
 from diffuse_core.folder_lock import check_free, locked
 from diffuse_core.fused_kernel import accumulate
 from diffuse_core.io.image_files import bytes_per_image
-from diffuse_core.kept_experiments import keep_experiments
+from diffuse_core.kept_experiments import EXPERIMENTS, keep_experiments
 from diffuse_core.observations import RUN_FILE
 from diffuse_core.parallel import run_tasks
 from diffuse_core.plan import (
@@ -32,6 +32,9 @@ from diffuse_core.registry import Registry
 from diffuse_core.run import Run, RunSpec
 
 logger = logging.getLogger("dials.diffuse")
+
+UNFINISHED = (".block_*.tmp", f".{RUN_FILE}.*.tmp", f".*_{EXPERIMENTS}")
+"""Names of files in a folder of observations that are being written."""
 
 NETWORK_DELAY = 60.0
 """Seconds that a network file system may take to show what another node wrote."""
@@ -87,8 +90,8 @@ def _fill_folder(run: Run, parallel, blocks: Sequence[Block], progress) -> dict:
     spec, experiments = run.spec, run.inputs.experiments
     run_file = Path(spec.folder) / RUN_FILE
     run_file.unlink(missing_ok=True)
-    keep_experiments(experiments, spec.folder)
     _remove_unfinished(spec.folder)
+    keep_experiments(experiments, spec.folder)
     tallies = {block: run.finished(block) for block in blocks}
     waiting = [block for block in blocks if tallies[block] is None]
     reused = sum(t["images"] for t in tallies.values() if t)
@@ -125,8 +128,9 @@ def _fill_folder(run: Run, parallel, blocks: Sequence[Block], progress) -> dict:
 
 def _remove_unfinished(folder: str) -> None:
     """Removes what killed runs and workers were writing."""
-    for stale in Path(folder).glob(".block_*.tmp"):
-        stale.unlink(missing_ok=True)
+    for pattern in UNFINISHED:
+        for stale in Path(folder).glob(pattern):
+            stale.unlink(missing_ok=True)
 
 
 def _integrate_blocks(

@@ -245,20 +245,29 @@ def test_two_workers_give_the_bits_of_a_serial_run(scan, undisturbed, tmp_path, 
     same_results(tmp_path, undisturbed)
 
 
-def test_what_a_killed_worker_was_writing_is_removed(scan, tmp_path, monkeypatch):
+def test_what_a_killed_run_or_worker_was_writing_is_removed(
+    scan, tmp_path, monkeypatch
+):
     integrate = orchestrator._integrate_blocks
 
     def killed(run, parallel, blocks):
+        assert not any(path.exists() for path in earlier)
         unfinished = Path(run.spec.folder) / ".block_000000.h5.of_a_dead_worker.tmp"
         unfinished.touch()
         yield from integrate(run, parallel, blocks)
         assert unfinished.exists()
 
+    folder = tmp_path / "diffuse_observations"
+    folder.mkdir()
+    names = (".block_000000.h5.1.tmp", ".run.json.99.tmp", ".99_experiments.expt")
+    earlier = [folder / name for name in names]
+    for path in earlier:
+        path.touch()
     monkeypatch.setattr(orchestrator, "_integrate_blocks", killed)
     run_in(
         tmp_path, diffuse_integrate.run, scan.expt_path, "input.image_range=1,1", SERIAL
     )
-    names = {p.name for p in (tmp_path / "diffuse_observations").iterdir()}
+    names = {path.name for path in folder.iterdir()}
     assert names == {"block_000000.h5", "experiments.expt", "run.json"}
 
 
