@@ -6,7 +6,9 @@ On a sweep of a Pilatus 6M (0.1 degree, 3 x 3 x 3 divisions), with one process a
 two, with all default models, and with the masks that need no look at the counts:
 
 - reading: dxtbx's `get_raw_data` alone, before and after the command;
-- steady state: per image, after the first block of each process;
+- steady state: per image, after the first block of each process; one process that may
+  use two cores reads ahead in the second, so the efficiency of two processes is also
+  told against one process on one core;
 - whole command: start, geometry and compiled code from the cache included;
 - kernel: the compiled loop alone, with the latter, against a copy of the same arrays.
 
@@ -21,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,11 +97,13 @@ def reading(path: Path, n_images: int, nproc: int) -> Times:
     return Times(wall.max() / n_images, cpu.sum() / n_images)
 
 
-def command(path: Path, n_images: int, *args: str) -> tuple[Times, float, float]:
+def command(
+    path: Path, n_images: int, *args: str, cores: Collection[int] | None = None
+) -> tuple[Times, float, float]:
     """dials.diffuse_integrate: the whole; steady state (s an image); peak (GiB).
 
     Steady is the time between the block files: from the one that comes after the first
-    of each process to the last.
+    of each process to the last. `cores`: those that it may use; None: all.
     """
     nproc = next((int(a.split("=")[1]) for a in args if "nproc" in a), 1)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
@@ -108,6 +113,7 @@ def command(path: Path, n_images: int, *args: str) -> tuple[Times, float, float]
             cwd=folder,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            preexec_fn=cores and (lambda: os.sched_setaffinity(0, cores)),
         )
         _, status, usage = os.wait4(process.pid, 0)
         whole = time.perf_counter() - start
@@ -182,6 +188,13 @@ def main(n_images: int, folder: Path) -> None:
             )
             steady[nproc] = compared(folder, n_images, nproc, *args)
         print(f"efficiency of 2 processes: {steady[1] / steady[2] / 2:.2f}")
+        one = {min(os.sched_getaffinity(0))}
+        alone = ("parallel.nproc=1", *args)
+        _, core, _ = command(sweep(folder, n_images), n_images, *alone, cores=one)
+        print(
+            f"one process on one core: {1000 * core:.1f} ms an image; efficiency of 2 "
+            f"processes on two: {core / steady[2] / 2:.2f}"
+        )
     loop, copy = kernel(sweep(folder, n_images))
     pixels = 2527 * 2463
     print(f"kernel alone     {1000 * loop:7.1f} ms, {pixels / loop / 1e6:.0f} Mpixel/s")
